@@ -1,0 +1,41 @@
+# Adds the CUDA backend to mixprec_backend, or leaves it out: by MIXPREC_CUDA, and by what the build
+# machine has. Only a compiler is needed to build it, neither a GPU nor a driver.
+# Included at file scope, since enable_language() may not be called in a function.
+set(MIXPREC_CUDA_ARCHITECTURES "80;90a" CACHE STRING "GPU architectures to compile for")
+
+if(NOT MIXPREC_CUDA MATCHES "^(auto|on|off)$")
+  message(FATAL_ERROR "MIXPREC_CUDA is \"${MIXPREC_CUDA}\"; expected auto, on or off")
+endif()
+if(MIXPREC_CUDA STREQUAL "off")
+  message(STATUS "CUDA backend: off")
+  return()
+endif()
+
+unset(reason_without_cuda)
+file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS native/cuda/*.cc native/cuda/*.cu)
+if(NOT cuda_sources)
+  set(reason_without_cuda "native/cuda has no sources")
+else()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(reason_without_cuda "no CUDA compiler (nvcc) was found")
+  endif()
+endif()
+if(DEFINED reason_without_cuda)
+  if(MIXPREC_CUDA STREQUAL "on")
+    message(FATAL_ERROR "MIXPREC_CUDA is on, but ${reason_without_cuda}")
+  endif()
+  message(STATUS "CUDA backend: left out, ${reason_without_cuda}")
+  return()
+endif()
+
+set(CMAKE_CUDA_ARCHITECTURES ${MIXPREC_CUDA_ARCHITECTURES})
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+target_sources(mixprec_backend PRIVATE ${cuda_sources})
+set_target_properties(mixprec_backend PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+target_compile_definitions(mixprec_backend PUBLIC MIXPREC_HAS_CUDA=1)
+# Static, so that one binary loads where there is no CUDA at all.
+target_link_libraries(mixprec_backend PUBLIC CUDA::cudart_static)
+message(STATUS "CUDA backend: ${CMAKE_CUDA_COMPILER} for ${MIXPREC_CUDA_ARCHITECTURES}")
