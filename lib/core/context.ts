@@ -1,0 +1,148 @@
+// The only global state of the library, one set per thread of JavaScript: grad mode, autocast, tidy
+// scopes, float32 matmul precision, the random generator.
+
+import { ArgumentError, GradError } from "../errors.js";
+import type { FloatDType } from "../dtype.js";
+import type { CastPolicy } from "./policy.js";
+import type { Tensor } from "./tensor.js";
+
+/** How float32 matrix products treat their inputs; accumulation is float32 in all three. */
+export type MatmulPrecision = "highest" | "high" | "medium";
+
+/** One active autocast region. */
+export interface AutocastState {
+  readonly device: "cpu" | "cuda";
+  readonly dtype: FloatDType;
+  /** Casts of leaf weights, shared by nested regions; null when caching is off. */
+  readonly cache: Map<Tensor, { cast: Tensor; version: number }> | null;
+  /** The user's changes to the op lists. */
+  readonly policy: Readonly<Record<string, CastPolicy>> | null;
+}
+
+export const context = {
+  gradEnabled: true,
+  autocast: null as AutocastState | null,
+  /** Tensors made since the innermost `tidy` began. */
+  scope: null as Tensor[] | null,
+  matmulPrecision: "highest" as MatmulPrecision,
+  /** Counter-based generator: the next fill starts at `offset` (in blocks of four 32-bit words). */
+  random: { seed: 0, offset: 0 },
+};
+
+/** Throws GradError when `result` is a promise: scopes end before its work would run. */
+export function rejectPromise(result: unknown, name: string): void {
+  if (
+    result !== null &&
+    typeof result === "object" &&
+    typeof (result as { then?: unknown }).then === "function"
+  ) {
+    throw new GradError(
+      `${name}: expected a synchronous function, got one that returns a promise; its tail would ` +
+        `run after ${name} has ended. Await outside, and call ${name} around the synchronous part`,
+      { op: name },
+    );
+  }
+}
+
+function withGradMode<T>(enabled: boolean, name: string, fn: () => T): T {
+  const previous = context.gradEnabled;
+  context.gradEnabled = enabled;
+  try {
+    const result = fn();
+    rejectPromise(result, name);
+    return result;
+  } finally {
+    context.gradEnabled = previous;
+  }
+}
+
+/** Runs a synchronous function without recording gradients, and returns what it returns. */
+export function noGrad<T>(fn: () => T): T {
+  return withGradMode(false, "noGrad", fn);
+}
+
+/** Runs a synchronous function with gradients recorded, also inside `noGrad`. */
+export function enableGrad<T>(fn: () => T): T {
+  return withGradMode(true, "enableGrad", fn);
+}
+
+/** Whether operations record gradients now. */
+export function isGradEnabled(): boolean {
+  return context.gradEnabled;
+}
+
+const PRECISIONS: readonly MatmulPrecision[] = ["highest", "high", "medium"];
+
+function checkPrecision(precision: unknown, op: string): MatmulPrecision {
+  if (PRECISIONS.includes(precision as MatmulPrecision)) return precision as MatmulPrecision;
+  throw new ArgumentError(
+    `${op}: expected "highest", "high" or "medium", got ${JSON.stringify(precision)}`,
+    { op },
+  );
+}
+
+/**
+ * Sets how float32 matrix products are computed from now on. `highest` is at least as accurate as an
+ * IEEE float32 product, `high` rounds inputs to TF32 (10 stored significand bits, nearest, ties
+ * away), `medium` to bfloat16. Storage and accumulation stay float32.
+ * @throws ArgumentError for any other value.
+ */
+export function setFloat32MatmulPrecision(precision: MatmulPrecision): void {
+  context.matmulPrecision = checkPrecision(precision, "setFloat32MatmulPrecision");
+}
+
+/** The present float32 matmul precision; `highest` at start. */
+export function getFloat32MatmulPrecision(): MatmulPrecision {
+  return context.matmulPrecision;
+}
+
+/** Runs a synchronous function at a float32 matmul precision, and returns what it returns. */
+export function withFloat32MatmulPrecision<T>(precision: MatmulPrecision, fn: () => T): T {
+  const previous = context.matmulPrecision;
+  context.matmulPrecision = checkPrecision(precision, "withFloat32MatmulPrecision");
+  try {
+    const result = fn();
+    rejectPromise(result, "withFloat32MatmulPrecision");
+    return result;
+  } finally {
+    context.matmulPrecision = previous;
+  }
+}
+
+/** The code of the present precision in `GemmDesc`. */
+export function matmulPrecisionCode(): number {
+  return PRECISIONS.indexOf(context.matmulPrecision);
+}
+
+/**
+ * Seeds the random generator that `rand`, `dropout`, `init` and their like draw from.
+ * @throws ArgumentError unless `seed` is a whole number from 0 to 2^53-1.
+ */
+export function manualSeed(seed: number): void {
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new ArgumentError(
+      `manualSeed: expected a whole number from 0 to 2^53-1, got ${String(seed)}`,
+      { op: "manualSeed" },
+    );
+  }
+  context.random.seed = seed;
+  context.random.offset = 0;
+}
+
+/** State of the random generator, to be stored in a checkpoint. */
+export function getRandomState(): { seed: number; offset: number } {
+  return { ...context.random };
+}
+
+/** Restores what {@link getRandomState} returned. */
+export function setRandomState(state: { seed: number; offset: number }): void {
+  context.random.seed = state.seed;
+  context.random.offset = state.offset;
+}
+
+/** Takes `count` random numbers off the generator; returns the seed and offset that yield them. */
+export function drawRandom(count: number): [seed: number, offset: number] {
+  const { seed, offset } = context.random;
+  context.random.offset = offset + Math.ceil(count / 4);
+  return [seed, offset];
+}

@@ -1,0 +1,448 @@
+// Reverse-mode differentiation: nodes recorded by operations, and the engine that walks them.
+
+import type { Device, DType } from "../dtype.js";
+import { GradError, ShapeError } from "../errors.js";
+import { formatShape, sameShape, type Shape } from "../shape.js";
+import { context } from "./context.js";
+import { keep } from "./scope.js";
+import { tapeEntry, Tensor, type BackwardOptions } from "./tensor.js";
+
+/** Gradients of an operation's inputs, in their order; null where none flows. */
+export type InputGrads = readonly (Tensor | null | undefined)[];
+
+/**
+ * Computes the gradients of an operation's inputs from those of its outputs (absent ones are zeros),
+ * the tensors it saved, and which inputs need one. With `createGraph` it is recorded itself.
+ */
+export type BackwardFn = (
+  gradOutputs: Tensor[],
+  saved: Tensor[],
+  needs: readonly boolean[],
+) => InputGrads;
+
+/** What the engine needs of the operations that stand above it; set by lib/ops. */
+export const gradOps: {
+  add: (lhs: Tensor, rhs: Tensor) => Tensor;
+  accumulate: (destination: Tensor, source: Tensor) => void;
+  cast: (x: Tensor, dtype: DType) => Tensor;
+  full: (shape: Shape, value: number, dtype: DType, device: Device) => Tensor;
+  clone: (x: Tensor) => Tensor;
+} = {
+  add: missing,
+  accumulate: missing,
+  cast: missing,
+  full: missing,
+  clone: missing,
+};
+
+function missing(): never {
+  throw new GradError("backward: the operations are not loaded");
+}
+
+interface OutputMeta {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly device: Device;
+}
+
+let nextSequence = 0;
+
+/** A recorded operation. */
+export class GradNode {
+  /** Grows with every node: inputs are always older than what is made of them. */
+  readonly sequence = nextSequence++;
+  /** The nodes that made the inputs, or accumulate into them; null where no gradient flows. */
+  readonly next: readonly (GradNode | null)[];
+  readonly nextIndex: readonly number[];
+  private readonly saved: Tensor[] = [];
+  private readonly savedVersions: number[] = [];
+  private freed = false;
+
+  constructor(
+    readonly name: string,
+    inputs: readonly (Tensor | null | undefined)[],
+    readonly outputs: readonly OutputMeta[],
+    private readonly backwardFn: BackwardFn | null,
+    /** The leaf that this node accumulates into, when it does. */
+    readonly leaf: Tensor | null = null,
+  ) {
+    this.next = inputs.map((input) => (input ? edgeOf(input) : null));
+    this.nextIndex = inputs.map((input) => (input?.node ? input.outputIndex : 0));
+  }
+
+  save(tensors: readonly Tensor[]): void {
+    for (const tensor of tensors) {
+      this.saved.push(tensor.alias());
+      this.savedVersions.push(tensor.handle.storage.version);
+    }
+  }
+
+  /** Computes the gradients of the inputs. */
+  apply(gradOutputs: Tensor[]): InputGrads {
+    if (this.freed) {
+      throw new GradError(
+        `backward: the graph of ${this.name} was freed by an earlier backward; pass ` +
+          `{ retainGraph: true } to the first one to run it again`,
+        { op: this.name },
+      );
+    }
+    this.saved.forEach((tensor, i) => {
+      const version = tensor.handle.storage.version;
+      if (version !== this.savedVersions[i]) {
+        throw new GradError(
+          `backward: ${this.name} saved a ${tensor.dtype} tensor of shape ` +
+            `${formatShape(tensor.shape)} that was changed in place since: it is at version ` +
+            `${version}, expected ${this.savedVersions[i]}`,
+          { op: this.name },
+        );
+      }
+    });
+    return this.backwardFn!(
+      gradOutputs,
+      this.saved,
+      this.next.map((node) => node !== null),
+    );
+  }
+
+  /** Lets go of the saved tensors. */
+  free(): void {
+    if (this.leaf !== null) return;
+    this.freed = true;
+    for (const tensor of this.saved) tensor.dispose();
+    this.saved.length = 0;
+  }
+}
+
+function edgeOf(input: Tensor): GradNode | null {
+  if (input.node !== null) return input.node;
+  if (!input.requiresGrad) return null;
+  return (input.accumulator ??= new GradNode(
+    "accumulate",
+    [],
+    [{ shape: input.shape, dtype: input.dtype, device: input.device }],
+    null,
+    input,
+  ));
+}
+
+/** Whether an operation on these inputs has to be recorded. */
+export function recording(inputs: readonly (Tensor | null | undefined)[]): boolean {
+  if (!context.gradEnabled) return false;
+  for (let i = 0; i < inputs.length; i++) if (inputs[i]?.requiresGrad === true) return true;
+  return false;
+}
+
+/**
+ * Records an operation on the tape: `outputs` were computed from `inputs`, and `backward` gets
+ * `saved` back. Does nothing when no input requires gradients. Outputs that are not floating point
+ * get no gradient.
+ */
+export function record(
+  name: string,
+  inputs: readonly (Tensor | null | undefined)[],
+  outputs: readonly Tensor[],
+  saved: readonly Tensor[],
+  backward: BackwardFn,
+): void {
+  if (!recording(inputs)) return;
+  const node = new GradNode(name, inputs, outputs, backward);
+  outputs.forEach((output, index) => {
+    if (!output.dtype.includes("float")) return;
+    output.node = node;
+    output.outputIndex = index;
+  });
+  node.save(saved);
+}
+
+/** Nodes reachable from the roots, newest first. */
+function reachable(roots: readonly GradNode[]): GradNode[] {
+  const seen = new Set<GradNode>(roots);
+  const stack = [...seen];
+  while (stack.length > 0) {
+    for (const next of stack.pop()!.next) {
+      if (next !== null && !seen.has(next)) {
+        seen.add(next);
+        stack.push(next);
+      }
+    }
+  }
+  return [...seen].sort((a, b) => b.sequence - a.sequence);
+}
+
+/** Those of `nodes` (newest first) from which a target can be reached. */
+function leadingTo(nodes: readonly GradNode[], targets: ReadonlySet<GradNode>): Set<GradNode> {
+  const needed = new Set<GradNode>(targets);
+  for (let i = nodes.length - 1; i >= 0; i--) {
+    const node = nodes[i]!;
+    if (node.next.some((next) => next !== null && needed.has(next))) needed.add(node);
+  }
+  return needed;
+}
+
+interface Request {
+  readonly roots: readonly Tensor[];
+  readonly rootGrads: readonly Tensor[];
+  readonly retainGraph: boolean;
+  readonly createGraph: boolean;
+  /** Where gradients are wanted; null means to accumulate into the leaves. */
+  readonly targets: readonly { node: GradNode; index: number }[] | null;
+}
+
+function checkGrad(grad: Tensor, meta: OutputMeta, name: string): Tensor {
+  if (!sameShape(grad.shape, meta.shape)) {
+    throw new ShapeError(
+      `backward: ${name} returned a gradient of shape ${formatShape(grad.shape)} for an input of ` +
+        `shape ${formatShape(meta.shape)}`,
+      { op: name },
+    );
+  }
+  return grad.dtype === meta.dtype ? grad : gradOps.cast(grad, meta.dtype);
+}
+
+/**
+ * Adds a gradient to a leaf's `grad`. With `mayTake` the caller gives the tensor away, and it becomes
+ * the gradient itself unless its memory has another owner. Returns whether it was taken.
+ */
+function accumulateInto(
+  leaf: Tensor,
+  grad: Tensor,
+  createGraph: boolean,
+  mayTake: boolean,
+): boolean {
+  const previous = leaf.grad;
+  if (previous !== null && !previous.isDisposed) {
+    if (createGraph) leaf.grad = keep(gradOps.add(previous, grad));
+    else gradOps.accumulate(previous, grad);
+    return false;
+  }
+  const take = createGraph || (mayTake && grad.handle.isSoleOwner && grad.isContiguous);
+  leaf.grad = keep(take ? grad : gradOps.clone(grad));
+  return take;
+}
+
+/** One walk over the graph: the gradients on their way to each node that was not reached yet. */
+class Walk {
+  private readonly pending = new Map<GradNode, (Tensor | null)[]>();
+
+  constructor(private readonly request: Request) {}
+
+  take(node: GradNode): (Tensor | null)[] | undefined {
+    const slots = this.pending.get(node);
+    this.pending.delete(node);
+    return slots;
+  }
+
+  /** Hands a gradient to a node; returns whether the tensor itself was taken. */
+  deliver(node: GradNode, index: number, grad: Tensor, mayTake: boolean): boolean {
+    const { createGraph, targets } = this.request;
+    const checked = checkGrad(grad, node.outputs[index]!, node.name);
+    const converted = checked !== grad;
+    if (node.leaf !== null && targets === null) {
+      const taken = accumulateInto(node.leaf, checked, createGraph, mayTake || converted);
+      if (converted && !taken && !createGraph) checked.dispose();
+      return taken && !converted;
+    }
+    let slots = this.pending.get(node);
+    if (slots === undefined) {
+      slots = node.outputs.map(() => null);
+      this.pending.set(node, slots);
+    }
+    const arrived = slots[index];
+    if (arrived === null || arrived === undefined) {
+      slots[index] = converted || mayTake || createGraph ? checked : grad.alias();
+      return !converted && mayTake;
+    }
+    slots[index] = gradOps.add(arrived, checked);
+    if (!createGraph) {
+      arrived.dispose();
+      if (converted) checked.dispose();
+    }
+    return false;
+  }
+}
+
+/** Runs one node's backward and hands on what it returns. */
+function runNode(
+  walk: Walk,
+  node: GradNode,
+  slots: readonly (Tensor | null)[],
+  wanted: (next: GradNode) => boolean,
+  createGraph: boolean,
+): void {
+  const gradOutputs = slots.map((slot, i) => {
+    const { shape, dtype, device } = node.outputs[i]!;
+    return slot ?? gradOps.full(shape, 0, dtype, device);
+  });
+  const made: Tensor[] = [];
+  if (!createGraph) context.scope = made;
+  const grads = node.apply(gradOutputs);
+  if (!createGraph) context.scope = null;
+  const owned = new Set([...made, ...gradOutputs]);
+  grads.forEach((grad, i) => {
+    const next = node.next[i];
+    if (!grad || !next || !wanted(next)) return;
+    if (walk.deliver(next, node.nextIndex[i]!, grad, !createGraph && owned.has(grad))) {
+      owned.delete(grad);
+    }
+  });
+  // What the backward made and did not return is released at once.
+  if (!createGraph) for (const tensor of owned) tensor.dispose();
+}
+
+function runEngine(request: Request): (Tensor | null)[] {
+  const { roots, createGraph, retainGraph, targets } = request;
+  const rootNodes = roots.map((root) => edgeOf(root)!);
+  const order = reachable(rootNodes);
+  const needed = targets && leadingTo(order, new Set(targets.map((target) => target.node)));
+  const wanted = (node: GradNode): boolean => needed === null || needed.has(node);
+  const captured: (Tensor | null)[] = (targets ?? []).map(() => null);
+  const walk = new Walk(request);
+  const scope = context.scope;
+  if (!createGraph) context.scope = null;
+  try {
+    roots.forEach((root, i) => {
+      walk.deliver(rootNodes[i]!, root.node ? root.outputIndex : 0, request.rootGrads[i]!, false);
+    });
+    for (const node of order) {
+      const slots = wanted(node) ? walk.take(node) : undefined;
+      if (slots === undefined) continue;
+      targets?.forEach((target, i) => {
+        const slot = target.node === node ? slots[target.index] : null;
+        if (slot) captured[i] = createGraph ? slot : slot.alias();
+      });
+      if (node.leaf === null && node.next.some((next) => next !== null && wanted(next))) {
+        runNode(walk, node, slots, wanted, createGraph);
+        if (!retainGraph) node.free();
+      } else if (!createGraph) {
+        for (const slot of slots) slot?.dispose();
+      }
+    }
+  } finally {
+    context.scope = scope;
+  }
+  return captured;
+}
+
+function rootGrad(root: Tensor, gradient: Tensor | undefined, op: string): Tensor {
+  root.assertUsable(op);
+  if (!root.requiresGrad) {
+    throw new GradError(
+      `${op}: the ${root.dtype} tensor of shape ${formatShape(root.shape)} does not require ` +
+        `gradients: nothing it was made from does, or it was made inside noGrad`,
+      { op },
+    );
+  }
+  if (gradient === undefined) {
+    if (root.numel !== 1) {
+      throw new GradError(
+        `${op}: a gradient can be left out for one element only, got a tensor of shape ` +
+          formatShape(root.shape),
+        { op },
+      );
+    }
+    return gradOps.full(root.shape, 1, root.dtype, root.device);
+  }
+  if (!sameShape(gradient.shape, root.shape)) {
+    throw new ShapeError(
+      `${op}: gradient of shape ${formatShape(gradient.shape)} for a tensor of shape ` +
+        formatShape(root.shape),
+      { op },
+    );
+  }
+  return gradient;
+}
+
+function withMode<T>(createGraph: boolean, fn: () => T): T {
+  const { gradEnabled, autocast } = context;
+  context.gradEnabled = createGraph;
+  // Each backward computes in the dtypes that its forward saved.
+  context.autocast = null;
+  try {
+    return fn();
+  } finally {
+    context.gradEnabled = gradEnabled;
+    context.autocast = autocast;
+  }
+}
+
+tapeEntry.backward = (root: Tensor, gradient: Tensor | undefined, options: BackwardOptions) => {
+  const createGraph = options.createGraph ?? false;
+  withMode(createGraph, () =>
+    runEngine({
+      roots: [root],
+      rootGrads: [rootGrad(root, gradient, "backward")],
+      retainGraph: options.retainGraph ?? createGraph,
+      createGraph,
+      targets: null,
+    }),
+  );
+};
+
+/** Options of {@link grad}. */
+export interface GradOptions extends BackwardOptions {
+  /** Gradients of the outputs; ones for outputs of one element where left out. */
+  gradOutputs?: Tensor | readonly (Tensor | undefined)[];
+  /** Gives null, instead of an error, for inputs that the outputs do not depend on. */
+  allowUnused?: boolean;
+}
+
+/**
+ * Gradients of `outputs` with respect to `inputs`, without touching any `grad`.
+ * @returns one gradient for one input, a list for a list.
+ * @throws GradError when an input is not part of the graph, unless `allowUnused`.
+ */
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: Tensor,
+  options?: GradOptions & { allowUnused?: false },
+): Tensor;
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: readonly Tensor[],
+  options?: GradOptions & { allowUnused?: false },
+): Tensor[];
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: Tensor | readonly Tensor[],
+  options?: GradOptions,
+): Tensor | null | (Tensor | null)[];
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: Tensor | readonly Tensor[],
+  options: GradOptions = {},
+): Tensor | null | (Tensor | null)[] {
+  const roots = outputs instanceof Tensor ? [outputs] : outputs;
+  const list = inputs instanceof Tensor ? [inputs] : inputs;
+  const given =
+    options.gradOutputs instanceof Tensor ? [options.gradOutputs] : (options.gradOutputs ?? []);
+  const createGraph = options.createGraph ?? false;
+  const targets = list.map((input, i) => {
+    const node = edgeOf(input);
+    if (node !== null) return { node, index: input.node ? input.outputIndex : 0 };
+    throw new GradError(`grad: input ${i} does not require gradients`, { op: "grad" });
+  });
+  const result = withMode(createGraph, () =>
+    runEngine({
+      roots,
+      rootGrads: roots.map((root, i) => rootGrad(root, given[i], "grad")),
+      retainGraph: options.retainGraph ?? createGraph,
+      createGraph,
+      targets,
+    }),
+  );
+  result.forEach((found, i) => {
+    if (found !== null) {
+      context.scope?.push(found);
+      return;
+    }
+    if (options.allowUnused !== true) {
+      throw new GradError(
+        `grad: input ${i} was not used to compute the outputs; pass { allowUnused: true } to get ` +
+          `null for it`,
+        { op: "grad" },
+      );
+    }
+  });
+  return inputs instanceof Tensor ? result[0]! : result;
+}
+

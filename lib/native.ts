@@ -1,0 +1,328 @@
+// The only place that loads the addon, and the only place that writes the command buffer through
+// which calls cross into it (native/binding/addon.cc describes its layout).
+
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+
+import type { DType } from "./dtype.js";
+import { dtypeCode } from "./dtype.js";
+import {
+  ArgumentError,
+  DeviceError,
+  DTypeError,
+  MixprecError,
+  NativeError,
+  OutOfMemoryError,
+  ShapeError,
+} from "./errors.js";
+import { NATIVE_OPS } from "./op-names.js";
+import type { Shape } from "./shape.js";
+
+interface Vocabulary {
+  readonly ops: readonly string[];
+  readonly unary: readonly string[];
+  readonly unaryGrad: readonly string[];
+  readonly binary: readonly string[];
+  readonly compare: readonly string[];
+  readonly isa: string;
+}
+
+interface Addon {
+  run(): void;
+  view(): void;
+  fromBytes(bytes: Uint8Array): void;
+  toBytes(handle: number): ArrayBuffer;
+  item(handle: number): number;
+  release(handle: number): void;
+  attach(owner: object, handle: number): void;
+  commandBuffer(doubles: number): ArrayBuffer;
+  memoryStats(): void;
+  resetPeakMemoryStats(): void;
+  emptyCache(): void;
+  vocabulary(): Vocabulary;
+  setNumThreads(count: number): void;
+  numThreads(): number;
+}
+
+function loadAddon(): Addon {
+  const require = createRequire(import.meta.url);
+  const root = fileURLToPath(new URL("..", import.meta.url));
+  try {
+    const load = require("node-gyp-build") as (directory: string) => Addon;
+    return load(root);
+  } catch (cause) {
+    throw new NativeError(
+      `mixprec: the native addon could not be loaded on ${process.platform}-${process.arch}, ` +
+        `Node ${process.versions.node}. Looked for prebuilds/ and build/Release/ in ${root}. ` +
+        `Build it with "npm run build:native" there; that needs CMake and a C++20 compiler.\n` +
+        String(cause instanceof Error ? cause.message : cause),
+      { cause },
+    );
+  }
+}
+
+const addon = loadAddon();
+
+/** The names the addon was built with, by list; a position is a code. */
+export const vocabulary = addon.vocabulary();
+
+if (vocabulary.ops.join() !== NATIVE_OPS.join()) {
+  throw new NativeError(
+    `mixprec: the native addon is of another version than the JavaScript around it. ` +
+      `Rebuild it with "npm run build:native".`,
+  );
+}
+
+let command = new Float64Array(addon.commandBuffer(0));
+
+function reserveCommand(doubles: number): void {
+  if (doubles > command.length) command = new Float64Array(addon.commandBuffer(doubles * 2));
+}
+
+const ERROR_CLASSES: Record<string, new (message: string, options?: object) => MixprecError> = {
+  ERR_SHAPE: ShapeError,
+  ERR_DTYPE: DTypeError,
+  ERR_DEVICE: DeviceError,
+  ERR_OUT_OF_MEMORY: OutOfMemoryError,
+  ERR_ARGUMENT: ArgumentError,
+};
+
+function typedError(cause: unknown, op: string | undefined): unknown {
+  if (!(cause instanceof Error)) return cause;
+  const code = (cause as { code?: unknown }).code;
+  const ErrorClass = (typeof code === "string" && ERROR_CLASSES[code]) || NativeError;
+  const message = op === undefined ? cause.message : `${op}: ${cause.message}`;
+  return new ErrorClass(message, { op, cause });
+}
+
+/** What the versions of all tensors over one storage have in common. */
+export interface StorageState {
+  /** Counts the writes in place, so that backward can tell a changed saved tensor. */
+  version: number;
+  /** How many handles are over the storage: itself and its views. */
+  handles: number;
+}
+
+function newStorage(): StorageState {
+  return { version: 0, handles: 0 };
+}
+
+/**
+ * Ownership of one native tensor, shared by the JavaScript tensors and saved tensors that refer to
+ * it. Released when the last reference goes, or by the garbage collector.
+ */
+export class Handle {
+  id: number;
+  readonly storage: StorageState;
+  private references = 1;
+
+  constructor(id: number, storage: StorageState) {
+    this.id = id;
+    this.storage = storage;
+    storage.handles++;
+    addon.attach(this, id);
+  }
+
+  retain(): this {
+    this.references++;
+    return this;
+  }
+
+  /** Whether nothing else refers to the memory. */
+  get isSoleOwner(): boolean {
+    return this.references === 1 && this.storage.handles === 1;
+  }
+
+  release(): void {
+    if (--this.references > 0 || this.id < 0) return;
+    this.storage.handles--;
+    addon.release(this.id);
+    this.id = -1;
+  }
+}
+
+/** Anything that owns a handle. */
+export interface HandleOwner {
+  readonly handle: Handle;
+}
+
+function writeHeader(
+  op: number,
+  device: number,
+  inputs: readonly HandleOwner[],
+  outputs: number,
+  attrs: number,
+): number {
+  command[0] = op;
+  command[1] = inputs.length;
+  command[2] = outputs;
+  command[3] = attrs;
+  command[4] = device;
+  let at = 5;
+  for (let i = 0; i < inputs.length; i++) command[at++] = inputs[i]!.handle.id;
+  return at;
+}
+
+function writeShape(at: number, dtype: DType, shape: Shape): number {
+  command[at++] = dtypeCode(dtype);
+  command[at++] = shape.length;
+  for (let dim = 0; dim < shape.length; dim++) command[at++] = shape[dim]!;
+  return at;
+}
+
+function invoke(name: string): void {
+  try {
+    addon.run();
+  } catch (cause) {
+    throw typedError(cause, name);
+  }
+}
+
+/** Runs an op with one output. `device` is -1 for the CPU, else the CUDA ordinal. */
+export function runNative(
+  name: string,
+  op: number,
+  device: number,
+  inputs: readonly HandleOwner[],
+  dtype: DType,
+  shape: Shape,
+  attrs: readonly number[],
+): Handle {
+  if (inputs.length + attrs.length + 32 > command.length) {
+    reserveCommand(inputs.length + attrs.length + 32);
+  }
+  let at = writeHeader(op, device, inputs, 1, attrs.length);
+  at = writeShape(at, dtype, shape);
+  for (let i = 0; i < attrs.length; i++) command[at++] = attrs[i]!;
+  invoke(name);
+  return new Handle(command[0]!, newStorage());
+}
+
+/** Runs an op with any number of outputs (none: it writes to its inputs). */
+export function runNativeMany(
+  name: string,
+  op: number,
+  device: number,
+  inputs: readonly HandleOwner[],
+  outputs: readonly { readonly dtype: DType; readonly shape: Shape }[],
+  attrs: readonly number[],
+): Handle[] {
+  reserveCommand(inputs.length + outputs.length * 16 + attrs.length + 32);
+  let at = writeHeader(op, device, inputs, outputs.length, attrs.length);
+  for (const { dtype, shape } of outputs) at = writeShape(at, dtype, shape);
+  for (const attr of attrs) command[at++] = attr;
+  invoke(name);
+  const ids = Array.from(command.subarray(0, outputs.length));
+  return ids.map((id) => new Handle(id, newStorage()));
+}
+
+/** A view of the same storage; `offset` counts elements from the first one of `base`. */
+export function viewNative(
+  base: Handle,
+  offset: number,
+  shape: Shape,
+  strides: readonly number[],
+): Handle {
+  command[0] = base.id;
+  command[1] = offset;
+  command[2] = shape.length;
+  let at = 3;
+  for (let dim = 0; dim < shape.length; dim++) command[at++] = shape[dim]!;
+  for (let dim = 0; dim < shape.length; dim++) command[at++] = strides[dim]!;
+  try {
+    addon.view();
+  } catch (cause) {
+    throw typedError(cause, "view");
+  }
+  return new Handle(command[0], base.storage);
+}
+
+/** A tensor filled with `bytes` (little-endian elements, row-major). */
+export function fromBytesNative(
+  bytes: Uint8Array,
+  device: number,
+  dtype: DType,
+  shape: Shape,
+): Handle {
+  command[0] = device;
+  writeShape(1, dtype, shape);
+  try {
+    addon.fromBytes(bytes);
+  } catch (cause) {
+    throw typedError(cause, "tensor");
+  }
+  return new Handle(command[0], newStorage());
+}
+
+/** A copy of the elements of a contiguous tensor. */
+export function toBytesNative(handle: Handle): ArrayBuffer {
+  try {
+    return addon.toBytes(handle.id);
+  } catch (cause) {
+    throw typedError(cause, "data");
+  }
+}
+
+/** The first element as a number. */
+export function itemNative(handle: Handle): number {
+  try {
+    return addon.item(handle.id);
+  } catch (cause) {
+    throw typedError(cause, "item");
+  }
+}
+
+/** Memory of a device in bytes, and how many native tensors this thread holds. */
+export interface NativeMemoryStats {
+  readonly allocated: number;
+  readonly maxAllocated: number;
+  readonly reserved: number;
+  readonly maxReserved: number;
+  readonly tensors: number;
+}
+
+/** Reads a device's memory statistics. */
+export function memoryStatsNative(device: number): NativeMemoryStats {
+  command[0] = device;
+  addon.memoryStats();
+  const [allocated, maxAllocated, reserved, maxReserved, tensors] = command;
+  return {
+    allocated: allocated!,
+    maxAllocated: maxAllocated!,
+    reserved: reserved!,
+    maxReserved: maxReserved!,
+    tensors: tensors!,
+  };
+}
+
+/** Sets a device's peaks to its present use. */
+export function resetPeakMemoryStatsNative(device: number): void {
+  command[0] = device;
+  addon.resetPeakMemoryStats();
+}
+
+/** Gives a device's cached memory back to the system. */
+export function emptyCacheNative(device: number): void {
+  command[0] = device;
+  addon.emptyCache();
+}
+
+/**
+ * Sets how many threads the CPU backend computes with, the calling thread included. Results do not
+ * depend on it.
+ * @throws ArgumentError unless `count` is a whole number from 1 to 1024.
+ */
+export function setNumThreads(count: number): void {
+  if (!Number.isInteger(count) || count < 1 || count > 1024) {
+    throw new ArgumentError(
+      `setNumThreads: expected a whole number from 1 to 1024, got ${String(count)}`,
+      { op: "setNumThreads" },
+    );
+  }
+  addon.setNumThreads(count);
+}
+
+/** How many threads the CPU backend computes with. */
+export function getNumThreads(): number {
+  return addon.numThreads();
+}

@@ -1,0 +1,118 @@
+// Copies that change dtype, device or layout.
+
+import { view } from "../core/dispatch.js";
+import { run, runInPlace } from "../core/dispatch.js";
+import { gradOps, record } from "../core/tape.js";
+import { context } from "../core/context.js";
+import { Tensor } from "../core/tensor.js";
+import { checkDType, isDType, type Device, type DType } from "../dtype.js";
+import { ArgumentError, DeviceError, GradError } from "../errors.js";
+import { broadcastShapes, formatShape, sameShape } from "../shape.js";
+import { expandStrides } from "./broadcast.js";
+import { checkTensor } from "./promotion.js";
+
+function cast(x: Tensor, dtype: DType): Tensor {
+  const y = run("to", "cast", [x], dtype, x.shape, []);
+  const from = x.dtype;
+  record("to", [x], [y], [], ([g]) => [to(g!, from)]);
+  return y;
+}
+
+/** Where and as what to put a tensor. */
+export interface ToOptions {
+  dtype?: DType;
+  device?: Device;
+}
+
+/**
+ * The tensor in another dtype (rounded to nearest, ties to even) or on another device; itself where
+ * nothing changes. The gradient is cast back.
+ * @throws DTypeError for an unknown dtype, DeviceError for a device that is not there.
+ */
+export function to(x: Tensor, target: DType | Device | ToOptions): Tensor {
+  checkTensor(x, "to");
+  x.assertUsable("to");
+  let options: ToOptions;
+  if (typeof target === "object") options = target;
+  else options = isDType(target) ? { dtype: target } : { device: checkDevice(target, "to") };
+  const dtype = options.dtype === undefined ? x.dtype : checkDType(options.dtype, "to");
+  if (options.device !== undefined) checkDevice(options.device, "to");
+  return dtype === x.dtype ? x : cast(x, dtype);
+}
+
+/** A device by its full name. Throws DeviceError for one that is not there. */
+export function checkDevice(device: unknown, op: string): Device {
+  if (device === "cpu") return device;
+  if (typeof device === "string" && /^cuda(:\d+)?$/.test(device)) {
+    throw new DeviceError(
+      `${op}: device ${device} is not available, this build has no CUDA backend; use "cpu"`,
+      { op },
+    );
+  }
+  throw new DeviceError(
+    `${op}: unknown device — expected "cpu", "cuda" or "cuda:N", got ${JSON.stringify(device)}`,
+    { op },
+  );
+}
+
+/** A copy with memory of its own; gradients flow through. */
+export function clone(x: Tensor): Tensor {
+  checkTensor(x, "clone");
+  const y = run("clone", "cast", [x], x.dtype, x.shape, []);
+  record("clone", [x], [y], [], ([g]) => [g]);
+  return y;
+}
+
+/** The tensor with dense row-major elements: itself where they are, else a copy. */
+export function contiguous(x: Tensor): Tensor {
+  checkTensor(x, "contiguous");
+  return x.isContiguous ? x : clone(x);
+}
+
+function checkWritable(destination: Tensor, op: string): void {
+  destination.assertUsable(op);
+  if (context.gradEnabled && destination.requiresGrad) {
+    throw new GradError(
+      `${op}: a tensor that requires gradients cannot be written in place while gradients are ` +
+        `recorded; write inside noGrad, or to detach()`,
+      { op },
+    );
+  }
+}
+
+/**
+ * Writes `source`, broadcast and cast, into `destination`. Not recorded: a backward that saved the
+ * destination throws GradError.
+ * @throws ShapeError where `source` does not broadcast to the destination's shape.
+ */
+export function copyFrom(destination: Tensor, source: Tensor): Tensor {
+  checkTensor(destination, "copyFrom", "destination");
+  checkTensor(source, "copyFrom", "source");
+  checkWritable(destination, "copyFrom");
+  const shape = broadcastShapes(destination.shape, source.shape, "copyFrom");
+  if (!sameShape(shape, destination.shape)) {
+    throw new ArgumentError(
+      `copyFrom: source ${formatShape(source.shape)} does not broadcast to destination ` +
+        formatShape(destination.shape),
+      { op: "copyFrom" },
+    );
+  }
+  const expanded = view("copyFrom", source, 0, shape, expandStrides(source, shape));
+  runInPlace("copyFrom", "copy_into", [destination, expanded], [destination], []);
+  expanded.dispose();
+  return destination;
+}
+
+/** Writes `value` into every element. Not recorded. */
+export function fill(destination: Tensor, value: number): Tensor {
+  checkTensor(destination, "fill", "destination");
+  checkWritable(destination, "fill");
+  runInPlace("fill", "fill", [destination], [destination], [value]);
+  return destination;
+}
+
+gradOps.cast = cast;
+gradOps.clone = (x) => run("backward", "cast", [x], x.dtype, x.shape, []);
+gradOps.accumulate = (destination, source) => {
+  runInPlace("backward", "accumulate", [destination, source], [destination], []);
+};

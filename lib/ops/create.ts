@@ -1,0 +1,364 @@
+// Tensors from data, from constants and from the random generator.
+
+import { drawRandom } from "../core/context.js";
+import { deviceCode, runCreate, runInPlace } from "../core/dispatch.js";
+import { gradOps } from "../core/tape.js";
+import { Tensor } from "../core/tensor.js";
+import {
+  checkDType,
+  isFloating,
+  itemSize,
+  type Device,
+  type DType,
+  type TypedArray,
+} from "../dtype.js";
+import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
+import { fromBytesNative } from "../native.js";
+import { checkShape, formatShape, MAX_RANK, numelOf, type Shape } from "../shape.js";
+import { checkDevice, to } from "./cast.js";
+
+/** Nested lists of numbers or booleans. */
+export type NestedArray = number | boolean | bigint | readonly NestedArray[];
+
+/** What a new tensor is made as. */
+export interface CreateOptions {
+  /** Default: float32, or what the data suggests. */
+  dtype?: DType;
+  /** Default: `cpu`. */
+  device?: Device;
+  /** Default: false. */
+  requiresGrad?: boolean;
+}
+
+interface Resolved {
+  readonly dtype: DType;
+  readonly device: Device;
+  readonly requiresGrad: boolean;
+}
+
+function resolve(op: string, options: CreateOptions, fallback: DType): Resolved {
+  return {
+    dtype: options.dtype === undefined ? fallback : checkDType(options.dtype, op),
+    device: options.device === undefined ? "cpu" : checkDevice(options.device, op),
+    requiresGrad: options.requiresGrad ?? false,
+  };
+}
+
+function finish(tensor: Tensor, { requiresGrad }: Resolved): Tensor {
+  if (requiresGrad) tensor.requiresGrad = true;
+  return tensor;
+}
+
+const ARRAY_DTYPES: readonly (readonly [new (length: number) => TypedArray, DType])[] = [
+  [Float64Array, "float64"],
+  [Float32Array, "float32"],
+  [BigInt64Array, "int64"],
+  [Int32Array, "int32"],
+  [Int8Array, "int8"],
+  [Uint8Array, "uint8"],
+];
+
+function dtypeOfArray(array: TypedArray, op: string): DType {
+  for (const [ArrayClass, dtype] of ARRAY_DTYPES) if (array instanceof ArrayClass) return dtype;
+  throw new DTypeError(
+    `${op}: expected Float64Array, Float32Array, BigInt64Array, Int32Array, Int8Array, Uint8Array, ` +
+      `or Uint16Array with dtype float16 or bfloat16 (raw bits), got ${array.constructor.name}`,
+    { op },
+  );
+}
+
+/**
+ * A tensor of `shape` with the elements of a typed array, row-major, in the array's dtype or cast to
+ * `dtype`. A Uint16Array holds raw bits and needs `dtype` float16 or bfloat16; a Uint8Array may hold
+ * `bool`.
+ * @throws ShapeError when the array's length is not the shape's product.
+ */
+export function fromTypedArray(
+  array: TypedArray,
+  shape: Shape,
+  options: CreateOptions = {},
+): Tensor {
+  const op = "fromTypedArray";
+  if (!ArrayBuffer.isView(array) || array instanceof DataView) {
+    throw new DTypeError(`${op}: expected a typed array, got ${typeof array}`, { op });
+  }
+  checkShape(shape, op);
+  const raw = array instanceof Uint16Array;
+  if (raw && options.dtype !== "float16" && options.dtype !== "bfloat16") {
+    throw new DTypeError(
+      `${op}: a Uint16Array holds raw 16-bit floats — expected dtype float16 or bfloat16, got ` +
+        String(options.dtype),
+      { op },
+    );
+  }
+  let own = raw ? options.dtype! : dtypeOfArray(array, op);
+  if (own === "uint8" && options.dtype === "bool" && array.every((byte) => Number(byte) <= 1)) {
+    own = "bool";
+  }
+  const resolved = resolve(op, options, own);
+  if (array.length !== numelOf(shape)) {
+    throw new ShapeError(
+      `${op}: shape ${formatShape(shape)} has ${numelOf(shape)} elements, the array has ` +
+        String(array.length),
+      { op },
+    );
+  }
+  const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  const handle = fromBytesNative(bytes, deviceCode(resolved.device), own, shape);
+  const made = new Tensor(handle, [...shape], null, own, resolved.device);
+  if (own === resolved.dtype) return finish(made, resolved);
+  const converted = to(made, resolved.dtype);
+  made.dispose();
+  return finish(converted, resolved);
+}
+
+/** A tensor over raw little-endian bytes, as checkpoints hold them. */
+export function fromBytes(bytes: Uint8Array, shape: Shape, options: CreateOptions = {}): Tensor {
+  const op = "fromBytes";
+  checkShape(shape, op);
+  const resolved = resolve(op, options, "float32");
+  const expected = numelOf(shape) * itemSize(resolved.dtype);
+  if (bytes.byteLength !== expected) {
+    throw new ShapeError(
+      `${op}: shape ${formatShape(shape)} of ${resolved.dtype} takes ${expected} bytes, got ` +
+        String(bytes.byteLength),
+      { op },
+    );
+  }
+  const handle = fromBytesNative(bytes, deviceCode(resolved.device), resolved.dtype, shape);
+  return finish(new Tensor(handle, [...shape], null, resolved.dtype, resolved.device), resolved);
+}
+
+function nestedShape(data: NestedArray): number[] {
+  const shape: number[] = [];
+  let level: NestedArray = data;
+  while (Array.isArray(level)) {
+    shape.push(level.length);
+    if (shape.length > MAX_RANK) {
+      throw new ShapeError(`tensor: data is nested deeper than ${MAX_RANK} levels`, {
+        op: "tensor",
+      });
+    }
+    if (level.length === 0) break;
+    level = level[0] as NestedArray;
+  }
+  return shape;
+}
+
+function flatten(data: NestedArray, shape: Shape): (number | boolean | bigint)[] {
+  const flat: (number | boolean | bigint)[] = [];
+  const visit = (item: NestedArray, depth: number): void => {
+    if (depth === shape.length) {
+      if (typeof item === "number" || typeof item === "boolean" || typeof item === "bigint") {
+        flat.push(item);
+        return;
+      }
+      const got = Array.isArray(item) ? "a deeper list" : typeof item;
+      throw new ShapeError(`tensor: expected numbers at depth ${depth}, got ${got}`, {
+        op: "tensor",
+      });
+    }
+    if (!Array.isArray(item) || item.length !== shape[depth]) {
+      const got = Array.isArray(item) ? `one of ${item.length}` : typeof item;
+      throw new ShapeError(
+        `tensor: data is ragged — expected a list of ${shape[depth]} at depth ${depth}, got ${got}`,
+        { op: "tensor" },
+      );
+    }
+    for (const inner of item) visit(inner as NestedArray, depth + 1);
+  };
+  visit(data, 0);
+  return flat;
+}
+
+function dtypeOfValues(values: readonly (number | boolean | bigint)[]): DType {
+  if (values.length > 0 && values.every((value) => typeof value === "boolean")) return "bool";
+  if (values.length > 0 && values.every((value) => typeof value === "bigint")) return "int64";
+  return "float32";
+}
+
+/**
+ * A tensor from a number, nested arrays or a typed array (then one-dimensional). Numbers make
+ * float32, booleans bool, bigints int64, unless `dtype` says otherwise.
+ * @throws ShapeError for ragged data, DTypeError for what is neither number nor list.
+ */
+export function tensor(data: NestedArray | TypedArray, options: CreateOptions = {}): Tensor {
+  if (ArrayBuffer.isView(data)) {
+    const array = data as unknown as TypedArray;
+    return fromTypedArray(array, [array.length], options);
+  }
+  if (data instanceof Tensor) {
+    throw new DTypeError("tensor: got a Tensor; use clone(), detach() or to()", { op: "tensor" });
+  }
+  const nested = data as NestedArray;
+  const shape = nestedShape(nested);
+  const values = flatten(nested, shape);
+  const resolved = resolve("tensor", options, dtypeOfValues(values));
+  // Numbers are float64; whole ones beyond 2^53 come as bigint.
+  const exact = resolved.dtype === "int64";
+  const array = exact
+    ? BigInt64Array.from(values, (value) => toBigInt(value))
+    : Float64Array.from(values, Number);
+  return fromTypedArray(array, shape, { ...options, dtype: resolved.dtype });
+}
+
+function toBigInt(value: number | boolean | bigint): bigint {
+  if (typeof value !== "number") return BigInt(value);
+  if (!Number.isFinite(value)) {
+    throw new DTypeError(`tensor: ${value} cannot be an int64`, { op: "tensor" });
+  }
+  return BigInt(Math.trunc(value));
+}
+
+/** A tensor whose elements are not set. */
+export function empty(shape: Shape, options: CreateOptions = {}): Tensor {
+  return full(shape, 0, options, "empty");
+}
+
+/** A tensor of zeros, float32 unless `dtype` is given. */
+export function zeros(shape: Shape, options: CreateOptions = {}): Tensor {
+  return full(shape, 0, options, "zeros");
+}
+
+/** A tensor of ones, float32 unless `dtype` is given. */
+export function ones(shape: Shape, options: CreateOptions = {}): Tensor {
+  return full(shape, 1, options, "ones");
+}
+
+/** A tensor of one value: float32, or int64 for a whole number as in torch when `dtype` is int64. */
+export function full(
+  shape: Shape,
+  value: number,
+  options: CreateOptions = {},
+  op = "full",
+): Tensor {
+  checkShape(shape, op);
+  const resolved = resolve(op, options, "float32");
+  return finish(constant(op, [...shape], value, resolved.dtype, resolved.device), resolved);
+}
+
+function constant(op: string, shape: Shape, value: number, dtype: DType, device: Device): Tensor {
+  // arange with a step of 0 is a constant.
+  return runCreate(op, "arange", device, dtype, shape, [value, 0]);
+}
+
+gradOps.full = (shape, value, dtype, device) => constant("backward", shape, value, dtype, device);
+
+/**
+ * `start, start + step, …` below (above for a negative step) `end`. `arange(end)` starts at 0. int64
+ * where all three are whole, else float32.
+ * @throws ArgumentError for a step of 0 or bounds that are not finite.
+ */
+export function arange(end: number, options?: CreateOptions): Tensor;
+export function arange(
+  start: number,
+  end: number,
+  step?: number,
+  options?: CreateOptions,
+): Tensor;
+export function arange(
+  startOrEnd: number,
+  endOrOptions: number | CreateOptions = {},
+  step = 1,
+  given: CreateOptions = {},
+): Tensor {
+  const single = typeof endOrOptions !== "number";
+  const start = single ? 0 : startOrEnd;
+  const end = single ? startOrEnd : endOrOptions;
+  const options = single ? endOrOptions : given;
+  if (![start, end, step].every(Number.isFinite) || step === 0) {
+    throw new ArgumentError(
+      `arange: expected finite bounds and a step other than 0, got ${start}, ${end}, ${step}`,
+      { op: "arange" },
+    );
+  }
+  const whole = [start, end, step].every(Number.isInteger);
+  const resolved = resolve("arange", options, whole ? "int64" : "float32");
+  const shape = checkShape([Math.max(0, Math.ceil((end - start) / step))], "arange");
+  const { dtype, device } = resolved;
+  return finish(runCreate("arange", "arange", device, dtype, shape, [start, step]), resolved);
+}
+
+/** The identity matrix `[n, n]`. */
+export function eye(n: number, options: CreateOptions = {}): Tensor {
+  checkShape([n, n], "eye");
+  const resolved = resolve("eye", options, "float32");
+  const flat = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) flat[i * n + i] = 1;
+  return fromTypedArray(flat, [n, n], { ...options, dtype: resolved.dtype });
+}
+
+function random(
+  op: "rand" | "randn",
+  native: "random_uniform" | "random_normal",
+  shape: Shape,
+  options: CreateOptions,
+  low: number,
+  high: number,
+): Tensor {
+  checkShape(shape, op);
+  const resolved = resolve(op, options, "float32");
+  if (!isFloating(resolved.dtype)) {
+    throw new DTypeError(`${op}: expected a floating-point dtype, got ${resolved.dtype}`, { op });
+  }
+  const [seed, offset] = drawRandom(numelOf(shape) * 2);
+  const attrs = [seed, offset, low, high];
+  const { dtype, device } = resolved;
+  return finish(runCreate(op, native, device, dtype, [...shape], attrs), resolved);
+}
+
+/** Uniform on `[0, 1)`: 24 random bits for float32 and below, 53 for float64. */
+export function rand(shape: Shape, options: CreateOptions = {}): Tensor {
+  return random("rand", "random_uniform", shape, options, 0, 1);
+}
+
+/** Standard normal. */
+export function randn(shape: Shape, options: CreateOptions = {}): Tensor {
+  return random("randn", "random_normal", shape, options, 0, 1);
+}
+
+/**
+ * Whole numbers uniform on `[low, high)`, int64 unless `dtype` is given.
+ * @throws ArgumentError unless low < high are safe whole numbers.
+ */
+export function randint(
+  low: number,
+  high: number,
+  shape: Shape,
+  options: CreateOptions = {},
+): Tensor {
+  checkShape(shape, "randint");
+  if (!Number.isSafeInteger(low) || !Number.isSafeInteger(high) || low >= high) {
+    throw new ArgumentError(`randint: expected whole numbers low < high, got ${low}, ${high}`, {
+      op: "randint",
+    });
+  }
+  const resolved = resolve("randint", options, "int64");
+  const [seed, offset] = drawRandom(numelOf(shape) * 2);
+  const { dtype, device } = resolved;
+  const attrs = [seed, offset, low, high];
+  return finish(runCreate("randint", "random_int", device, dtype, [...shape], attrs), resolved);
+}
+
+/** Fills `destination` with uniform numbers on `[low, high)`. Not recorded. */
+export function uniformInto(destination: Tensor, low: number, high: number): void {
+  fillFrom(destination, "random_uniform", low, high);
+}
+
+/** Fills `destination` with normal numbers. Not recorded. */
+export function normalInto(destination: Tensor, mean: number, std: number): void {
+  fillFrom(destination, "random_normal", mean, std);
+}
+
+function fillFrom(
+  destination: Tensor,
+  native: "random_uniform" | "random_normal",
+  a: number,
+  b: number,
+): void {
+  const { shape, dtype, device } = destination;
+  const [seed, offset] = drawRandom(destination.numel * 2);
+  const values = runCreate("init", native, device, dtype, shape, [seed, offset, a, b]);
+  runInPlace("init", "copy_into", [destination, values], [destination], []);
+  values.dispose();
+}
