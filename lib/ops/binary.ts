@@ -13,6 +13,8 @@ import { BINARY, COMPARE } from "./kinds.js";
 import { log } from "./pointwise.js";
 import { checkTensor, resultType, type Operand } from "./promotion.js";
 
+export type { Operand } from "./promotion.js";
+
 type BinaryKind = keyof typeof BINARY;
 
 /** The tensors among two operands. Throws when neither is one. */
