@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 // Builds the native code with CMake, driven by cmake-js, and the TypeScript where its sources are
 // (the packed tarball ships dist/ and has none). Incremental: does nothing where nothing changed.
-// Usage: node scripts/build.mjs [--native | --ts] [--target T] [--out DIR] [--define NAME=VALUE]...
-// MIXPREC_CUDA=auto|on|off in the environment chooses whether the CUDA backend is built.
+// Usage: node scripts/build.mjs [--native | --ts] [--clean] [--target T] [--out DIR] [--define NAME=VALUE]...
+// In the environment: MIXPREC_CUDA=auto|on|off chooses whether the CUDA backend is built,
+// MIXPREC_WERROR=on makes warnings errors.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -68,17 +69,20 @@ function expectedGenerator() {
 }
 
 /**
- * @param {{ out?: string, target?: string, config?: string, defines?: Record<string, string> }} options
+ * @param {{ out?: string, target?: string, config?: string,
+ *           defines?: Record<string, string> }} [options] `defines` are CMake cache entries
  */
 export async function buildNative(options = {}) {
   const { out = "build", target = "mixprec", config = "Release", defines = {} } = options;
   const directory = path.resolve(root, out);
-  const cuda = process.env.MIXPREC_CUDA;
+  const fromEnvironment = ["MIXPREC_CUDA", "MIXPREC_WERROR"]
+    .filter((name) => process.env[name])
+    .map((name) => [name, process.env[name]]);
   await withLock(directory, () => {
     dropForeignCache(directory, expectedGenerator());
     const common = ["--directory", root, "--out", directory, "--log-level", "warn"];
     common.push("--config", config, "--target", target);
-    const cacheEntries = { ...(cuda ? { MIXPREC_CUDA: cuda } : {}), ...defines };
+    const cacheEntries = { ...Object.fromEntries(fromEnvironment), ...defines };
     const cache = Object.entries(cacheEntries).map(([name, value]) => `--CD${name}=${value}`);
     // Configuring again takes a fraction of a second and makes a changed option count.
     cmakeJs(["configure", ...common, ...cache]);
@@ -93,7 +97,9 @@ function cmakeJs(args) {
   if (status !== 0) throw new Error(`cmake-js ${args[0]} failed`);
 }
 
-export function buildTypeScript() {
+export function buildTypeScript({ clean = false } = {}) {
+  // tsc leaves what it made of sources that are gone; a package must not ship that.
+  if (clean) rmSync(path.join(root, "dist"), { recursive: true, force: true });
   const tsc = require.resolve("typescript/bin/tsc");
   const { status } = spawnSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], {
     cwd: root,
@@ -107,6 +113,7 @@ async function main() {
     options: {
       native: { type: "boolean" },
       ts: { type: "boolean" },
+      clean: { type: "boolean" },
       target: { type: "string" },
       out: { type: "string" },
       define: { type: "string", multiple: true },
@@ -114,7 +121,8 @@ async function main() {
   });
   const defines = Object.fromEntries((values.define ?? []).map((pair) => pair.split(/=(.*)/s)));
   if (!values.ts) await buildNative({ out: values.out, target: values.target, defines });
-  if (!values.native && existsSync(path.join(root, "tsconfig.build.json"))) buildTypeScript();
+  const hasSources = existsSync(path.join(root, "tsconfig.build.json"));
+  if (!values.native && hasSources) buildTypeScript({ clean: values.clean });
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
