@@ -45,13 +45,17 @@
 //   multinomial:   weights [rows, n] -> int64 [rows, samples] | seed, offset, replacement flag
 //
 // Products.
-//   matmul:        lhs [..., M, K], rhs [..., K, N], bias [N]? -> out | alpha, precision, has bias
+//   matmul:        lhs [..., M, K], rhs [..., K, N], bias [N]? -> out [..., M, N]
+//                  | precision, has bias, lhs transposed, rhs transposed (in memory, the last two
+//                  dimensions swapped), flat (leading dimensions are rows, not batches)
 //   unfold:        x [N, C, H, W] -> columns [N, C*kh*kw, L] | kh, kw, stride h, w, padding h, w,
 //                  dilation h, w
 //   fold:          columns -> x (adds overlaps) | the same eight
-//   attention:     q [B, H, L, D], k, v [B, H, S, D], mask? -> out, logsumexp [B, H, L]
-//                  | scale, causal flag, dropout p, seed, offset, has mask
-//   attention_grad: gradOutput, q, k, v, out, logsumexp, mask? -> gradQ, gradK, gradV | the same six
+//   attention:     q [B, H, L, D], k, v [B, H, S, D], mask? (bool: true takes part; else added)
+//                  -> out [B, L, H, D], logsumexp [B, H, L] (float32 or float64)
+//                  | scale, causal flag, dropout p, seed, offset, has mask, precision
+//   attention_grad: gradOutput [B, H, L, D], q, k, v, out [B, H, L, D], logsumexp, mask?
+//                  -> gradQ [B, L, H, D], gradK, gradV [B, S, H, D] | the same seven
 //
 // Indexing. Indices are int64 and checked against the bound; a bad one is an ArgumentError.
 //   cat:           tensors... -> out | dim

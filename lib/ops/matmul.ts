@@ -1,0 +1,186 @@
+// Matrix products. One primitive, differentiable in terms of itself, is behind all of them.
+
+import { context, matmulPrecisionCode } from "../core/context.js";
+import { defineOp, describe, run } from "../core/dispatch.js";
+import { record } from "../core/tape.js";
+import type { Tensor } from "../core/tensor.js";
+import { DTypeError, ShapeError } from "../errors.js";
+import { broadcastShapes, formatShape, type Shape } from "../shape.js";
+import { sumTo } from "./broadcast.js";
+import { reshape } from "./movement.js";
+import { checkTensor } from "./promotion.js";
+
+interface Product {
+  readonly name: string;
+  /** Whether an operand's last two dimensions are swapped in memory. */
+  readonly lhsTransposed: boolean;
+  readonly rhsTransposed: boolean;
+  /** Whether leading dimensions are rows of one matrix instead of batches. */
+  readonly flat: boolean;
+  /** The float32 precision of the forward, which its backward keeps. */
+  readonly precision: number;
+  readonly shape: Shape;
+}
+
+/** The last two extents, in the order of the product. */
+function matrixOf(x: Tensor, transposed: boolean): [rows: number, cols: number] {
+  const { shape } = x;
+  const last = shape[shape.length - 1]!;
+  const before = shape[shape.length - 2]!;
+  return transposed ? [last, before] : [before, last];
+}
+
+/** Shape of a batched product: broadcast leading dimensions, then M and N. */
+function batchedShape(name: string, lhs: Tensor, rhs: Tensor, tl: boolean, tr: boolean): Shape {
+  const lead = broadcastShapes(lhs.shape.slice(0, -2), rhs.shape.slice(0, -2), name);
+  return [...lead, matrixOf(lhs, tl)[0], matrixOf(rhs, tr)[1]];
+}
+
+function multiply(product: Product, lhs: Tensor, rhs: Tensor, bias: Tensor | null): Tensor {
+  const { name, lhsTransposed: tl, rhsTransposed: tr, flat, precision, shape } = product;
+  const attrs = [precision, bias === null ? 0 : 1, tl ? 1 : 0, tr ? 1 : 0, flat ? 1 : 0];
+  const inputs = bias === null ? [lhs, rhs] : [lhs, rhs, bias];
+  const out = run(name, "matmul", inputs, lhs.dtype, shape, attrs);
+  if (!context.gradEnabled) return out;
+  const lhsShape = lhs.shape;
+  const rhsShape = rhs.shape;
+  record(name, [lhs, rhs, bias], [out], [lhs, rhs], ([g], [a, b], needs) => {
+    const next = (x: Tensor, y: Tensor, tx: boolean, ty: boolean, like: Shape): Tensor => {
+      const to = flat ? like : batchedShape(name, x, y, tx, ty);
+      const options = { name, lhsTransposed: tx, rhsTransposed: ty, flat, precision, shape: to };
+      return sumTo(multiply(options, x, y, null), like);
+    };
+    let gradLhs: Tensor | null = null;
+    let gradRhs: Tensor | null = null;
+    if (needs[0]) {
+      gradLhs = tl ? next(b!, g!, tr, true, lhsShape) : next(g!, b!, false, !tr, lhsShape);
+    }
+    if (needs[1]) {
+      gradRhs = tr ? next(g!, a!, true, tl, rhsShape) : next(a!, g!, !tl, false, rhsShape);
+    }
+    return [gradLhs, gradRhs, needs[2] ? sumTo(g!, [g!.shape[g!.shape.length - 1]!]) : null];
+  });
+  return out;
+}
+
+function checkOperands(name: string, lhs: Tensor, rhs: Tensor): void {
+  if (lhs.shape.length === 0 || rhs.shape.length === 0) {
+    throw new ShapeError(
+      `${name}: expected operands of at least one dimension, got lhs ${formatShape(lhs.shape)}, ` +
+        `rhs ${formatShape(rhs.shape)}`,
+      { op: name },
+    );
+  }
+  if (lhs.dtype === rhs.dtype && lhs.dtype !== "bool") return;
+  const expected = lhs.dtype === "bool" ? "number dtypes" : "one dtype";
+  throw new DTypeError(`${name}: expected ${expected}, lhs ${describe(lhs)}, rhs ${describe(rhs)}`, {
+    op: name,
+  });
+}
+
+function checkInner(name: string, lhs: Tensor, rhs: Tensor, left: number, right: number): void {
+  if (left === right) return;
+  throw new ShapeError(
+    `${name}: shape mismatch, lhs ${formatShape(lhs.shape)}, rhs ${formatShape(rhs.shape)}: ` +
+      `K is ${left} and ${right}`,
+    { op: name },
+  );
+}
+
+/**
+ * Matrix product of `lhs` [..., M, K] and `rhs` [..., K, N], of one dtype; leading dimensions
+ * broadcast. A vector is a row on the left and a column on the right, and its dimension of length 1
+ * does not appear in the result. 16-bit floats accumulate in float32 and round once; float32 follows
+ * `setFloat32MatmulPrecision`; integers wrap. Autocast runs it in its dtype.
+ * @throws ShapeError where K differs or leading dimensions do not broadcast, DTypeError where the
+ * dtypes differ.
+ */
+export const matmul = defineOp("matmul", (lhs: Tensor, rhs: Tensor): Tensor => {
+  checkTensor(lhs, "matmul", "lhs");
+  checkTensor(rhs, "matmul", "rhs");
+  checkOperands("matmul", lhs, rhs);
+  const rightInner = rhs.shape[Math.max(rhs.shape.length - 2, 0)]!;
+  checkInner("matmul", lhs, rhs, lhs.shape[lhs.shape.length - 1]!, rightInner);
+  const row = lhs.shape.length === 1 ? reshape(lhs, [1, lhs.shape[0]!]) : lhs;
+  const col = rhs.shape.length === 1 ? reshape(rhs, [rhs.shape[0]!, 1]) : rhs;
+  const flat = col.shape.length === 2;
+  const shape = flat
+    ? [...row.shape.slice(0, -1), col.shape[1]!]
+    : batchedShape("matmul", row, col, false, false);
+  const product = {
+    name: "matmul",
+    lhsTransposed: false,
+    rhsTransposed: false,
+    flat,
+    precision: matmulPrecisionCode(),
+    shape,
+  };
+  const out = multiply(product, row, col, null);
+  if (row === lhs && col === rhs) return out;
+  const kept = shape.slice(0, -2);
+  if (row === lhs) kept.push(shape[shape.length - 2]!);
+  if (col === rhs) kept.push(shape[shape.length - 1]!);
+  const result = reshape(out, kept);
+  for (const made of [row === lhs ? null : row, col === rhs ? null : col, out]) made?.dispose();
+  return result;
+});
+
+/**
+ * `x` [..., inFeatures] times the transpose of `weight` [outFeatures, inFeatures], plus `bias`
+ * [outFeatures], all of one dtype; a weight of one dimension, [inFeatures], gives [...]. The bias is
+ * added before rounding. Autocast runs it in its dtype, with casts of weights cached for the region.
+ * @throws ShapeError where features differ, DTypeError where dtypes differ.
+ */
+export const linear = defineOp(
+  "linear",
+  (x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor => {
+    checkTensor(x, "linear", "x");
+    checkTensor(weight, "linear", "weight");
+    if (bias !== null) checkTensor(bias, "linear", "bias");
+    checkOperands("linear", x, weight);
+    if (weight.shape.length > 2) {
+      throw new ShapeError(
+        `linear: expected weight [outFeatures, inFeatures], got ${formatShape(weight.shape)}`,
+        { op: "linear" },
+      );
+    }
+    const features = weight.shape[weight.shape.length - 1]!;
+    checkInner("linear", x, weight, x.shape[x.shape.length - 1]!, features);
+    const matrix = weight.shape.length === 1 ? reshape(weight, [1, features]) : weight;
+    const outFeatures = matrix.shape[0]!;
+    checkBias(x, bias, weight.shape.length === 1 ? [] : [outFeatures]);
+    const rows = x.shape.length === 1 ? reshape(x, [1, features]) : x;
+    const addend = bias !== null && bias.shape.length === 0 ? reshape(bias, [1]) : bias;
+    const product = {
+      name: "linear",
+      lhsTransposed: false,
+      rhsTransposed: true,
+      flat: true,
+      precision: matmulPrecisionCode(),
+      shape: [...rows.shape.slice(0, -1), outFeatures],
+    };
+    const out = multiply(product, rows, matrix, addend);
+    if (rows === x && matrix === weight) return out;
+    const kept = [...x.shape.slice(0, -1), ...weight.shape.slice(0, -1)];
+    const result = reshape(out, kept);
+    out.dispose();
+    if (rows !== x) rows.dispose();
+    if (matrix !== weight) matrix.dispose();
+    return result;
+  },
+);
+
+function checkBias(x: Tensor, bias: Tensor | null, shape: Shape): void {
+  if (bias === null) return;
+  if (bias.shape.length !== shape.length || bias.shape[0] !== shape[0]) {
+    throw new ShapeError(
+      `linear: expected a bias of shape ${formatShape(shape)}, got ${formatShape(bias.shape)}`,
+      { op: "linear" },
+    );
+  }
+  if (bias.dtype !== x.dtype) {
+    throw new DTypeError(`linear: expected one dtype, x ${describe(x)}, bias ${describe(bias)}`, {
+      op: "linear",
+    });
+  }
+}
