@@ -40,7 +40,7 @@ export function gradcheck(fn: Fn, inputs: mp.Tensor[], options: GradcheckOptions
     return leaf;
   });
   const loss = weighted(fn, leaves);
-  const grads = mp.grad(loss, leaves, { allowUnused: true });
+  const grads = mp.grad(loss, leaves, { allowUnused: true }) as (mp.Tensor | null)[];
   leaves.forEach((leaf, which) => {
     const analytic = grads[which] ? flat(grads[which]) : new Float64Array(leaf.numel);
     const values = flat(leaf);

@@ -1,0 +1,369 @@
+// Scaled dot-product attention, one head of one batch entry at a time: scores exist for a block of
+// rows only, and backward makes them again from the saved logsumexp.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/philox.h"
+#include "cpu_backend.h"
+#include "gemm/gemm.h"
+#include "simd/kernels.h"
+#include "strided.h"
+#include "thread_pool.h"
+
+namespace mixprec::cpu {
+namespace {
+
+// Scores of a block of rows: 256 KiB of float32, so that they stay in the cache of one core.
+constexpr int64_t kScoresPerBlock = 1 << 16;
+constexpr int64_t kLanes = 16;
+
+struct Problem {
+  int64_t B, H, L, S, D;
+  double scale;
+  bool causal;
+  double dropout;
+  uint64_t seed;
+  uint64_t offset;
+  MatmulPrecision precision;
+};
+
+Problem problem(const OpCall& call, const Tensor& q, const Tensor& k) {
+  check(q.rank == 4 && k.rank == 4, "attention takes [B, H, L, D]");
+  return {q.shape[0],
+          q.shape[1],
+          q.shape[2],
+          k.shape[2],
+          q.shape[3],
+          call.attr(0),
+          call.flag(1),
+          call.attr(2),
+          static_cast<uint64_t>(call.int_attr(3)),
+          static_cast<uint64_t>(call.int_attr(4)),
+          static_cast<MatmulPrecision>(call.int_attr(6))};
+}
+
+// The matrix of one head: rows of [B, H, rows, D] from `row` on.
+GemmOperand head(const Tensor& tensor, int64_t b, int64_t h, int64_t row, bool transposed) {
+  GemmOperand operand;
+  const int64_t at = b * tensor.strides[0] + h * tensor.strides[1] + row * tensor.strides[2];
+  operand.data = tensor.as<char>() + at * static_cast<int64_t>(item_size(tensor.dtype));
+  operand.dtype = tensor.dtype;
+  operand.row_stride = tensor.strides[2];
+  operand.col_stride = tensor.strides[3];
+  if (transposed) std::swap(operand.row_stride, operand.col_stride);
+  return operand;
+}
+
+GemmOperand dense(const void* data, DType dtype, int64_t cols, bool transposed) {
+  GemmOperand operand;
+  operand.data = data;
+  operand.dtype = dtype;
+  operand.row_stride = transposed ? 1 : cols;
+  operand.col_stride = transposed ? cols : 1;
+  return operand;
+}
+
+// An output [B, rows, H, D] as the matrix of one head.
+char* out_head(const Tensor& out, int64_t b, int64_t h, int64_t row) {
+  const int64_t at = ((b * out.shape[1] + row) * out.shape[2] + h) * out.shape[3];
+  return out.as<char>() + at * static_cast<int64_t>(item_size(out.dtype));
+}
+
+struct Product {
+  int64_t M, N, K;
+  double alpha = 1.0;
+  double beta = 0.0;
+};
+
+void multiply(const Product& product, const GemmOperand& lhs, const GemmOperand& rhs, void* out,
+              DType out_dtype, int64_t out_row_stride, MatmulPrecision precision) {
+  GemmDesc desc;
+  desc.M = product.M;
+  desc.N = product.N;
+  desc.K = product.K;
+  desc.lhs = lhs;
+  desc.rhs = rhs;
+  desc.out = out;
+  desc.out_dtype = out_dtype;
+  desc.out_row_stride = out_row_stride;
+  desc.alpha = product.alpha;
+  desc.beta = product.beta;
+  desc.precision = precision;
+  gemm(desc);
+}
+
+template <class T>
+constexpr DType kAccDType = sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32;
+
+template <class T>
+T row_max(const T* x, int64_t n) {
+  T lanes[kLanes];
+  std::fill_n(lanes, kLanes, -std::numeric_limits<T>::infinity());
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+  }
+  T result = -std::numeric_limits<T>::infinity();
+  for (; i < n; ++i) result = x[i] > result ? x[i] : result;
+  for (const T lane : lanes) result = lane > result ? lane : result;
+  return result;
+}
+
+// Sums in a fixed order; with two rows, of their products.
+template <class T>
+T row_sum(const T* x, const T* y, int64_t n) {
+  T lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) {
+      lanes[j] += y == nullptr ? x[i + j] : x[i + j] * y[i + j];
+    }
+  }
+  T tail = 0;
+  for (; i < n; ++i) tail += y == nullptr ? x[i] : x[i] * y[i];
+  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (int64_t j = 0; j < width; ++j) lanes[j] += lanes[j + width];
+  }
+  return lanes[0] + tail;
+}
+
+// What is done to the scores of a block before they are exponentiated, and to the weights after.
+template <class T>
+class Scores {
+ public:
+  Scores(const Problem& p, const Tensor* mask)
+      : p_(p),
+        range_(mask == nullptr ? StridedRange(Tensor{}) : mask_range(p, *mask)),
+        has_mask_(mask != nullptr) {}
+
+  // Rows [row, row + count) of head (b, h), already multiplied with the scale.
+  void mask(T* scores, int64_t b, int64_t h, int64_t row, int64_t count, T* scratch) const {
+    if (has_mask_) {
+      for (int64_t i = 0; i < count; ++i) add_mask(scores + i * p_.S, index(b, h, row + i), scratch);
+    }
+    if (!p_.causal) return;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t j = row + i + 1; j < p_.S; ++j) {
+        scores[i * p_.S + j] = -std::numeric_limits<T>::infinity();
+      }
+    }
+  }
+
+  // The factors of dropout for the same rows: 0, or 1 / (1 - p).
+  void dropout(T* factors, int64_t b, int64_t h, int64_t row, int64_t count) const {
+    const int64_t first = index(b, h, row);
+    const int64_t total = count * p_.S;
+    const T keep = p_.dropout < 1.0 ? static_cast<T>(1.0 / (1.0 - p_.dropout)) : T{0};
+    uint8_t kept[1024];
+    for (int64_t at = 0; at < total; at += 1024) {
+      const int64_t n = std::min<int64_t>(1024, total - at);
+      simd().dropout_mask(p_.seed, p_.offset, first + at, p_.dropout, kept, n);
+      for (int64_t i = 0; i < n; ++i) factors[at + i] = static_cast<T>(kept[i]) * keep;
+    }
+  }
+
+ private:
+  static StridedRange mask_range(const Problem& p, const Tensor& mask) {
+    const int64_t shape[] = {p.B, p.H, p.L, p.S};
+    return StridedRange(mask, shape, 4);
+  }
+  int64_t index(int64_t b, int64_t h, int64_t row) const {
+    return ((b * p_.H + h) * p_.L + row) * p_.S;
+  }
+  void add_mask(T* scores, int64_t first, T* scratch) const {
+    constexpr int64_t kChunk = 512;
+    char raw[kChunk * 8];
+    for (int64_t at = 0; at < p_.S; at += kChunk) {
+      const int64_t n = std::min(kChunk, p_.S - at);
+      range_.read(first + at, n, raw);
+      T* to = scores + at;
+      if (range_.dtype() == DType::kBool) {
+        for (int64_t i = 0; i < n; ++i) {
+          to[i] = raw[i] != 0 ? to[i] : -std::numeric_limits<T>::infinity();
+        }
+      } else {
+        simd().convert(raw, range_.dtype(), scratch, kAccDType<T>, n);
+        for (int64_t i = 0; i < n; ++i) to[i] += scratch[i];
+      }
+    }
+  }
+
+  const Problem& p_;
+  StridedRange range_;
+  bool has_mask_;
+};
+
+int64_t rows_per_block(const Problem& p) {
+  return std::clamp<int64_t>(kScoresPerBlock / std::max<int64_t>(p.S, 1), 1,
+                             std::max<int64_t>(p.L, 1));
+}
+
+template <class T>
+struct Scratch {
+  std::vector<T> values;
+  T* get(int64_t count) {
+    if (static_cast<int64_t>(values.size()) < count) values.resize(static_cast<size_t>(count));
+    return values.data();
+  }
+};
+
+// exp(scores - logsumexp): rows of weights that add up to 1. A row where all is masked gives zeros.
+template <class T>
+void exponentiate(T* scores, const T* shifts, int64_t rows, int64_t cols) {
+  for (int64_t i = 0; i < rows; ++i) {
+    T* row = scores + i * cols;
+    const T shift = std::isinf(shifts[i]) && shifts[i] < 0 ? T{0} : shifts[i];
+    for (int64_t j = 0; j < cols; ++j) row[j] -= shift;
+  }
+  simd().unary(UnaryOp::exp, kAccDType<T>, scores, scores, rows * cols);
+}
+
+template <class T>
+void forward(const OpCall& call) {
+  constexpr DType kAcc = kAccDType<T>;
+  const Tensor &q = call.in(0), &k = call.in(1), &v = call.in(2);
+  const Problem p = problem(call, q, k);
+  const Tensor* mask = call.flag(5) ? &call.in(3) : nullptr;
+  const Tensor& out = call.out(0);
+  T* logsumexp = call.out(1).as<T>();
+  const Scores<T> rules(p, mask);
+  const int64_t block = rows_per_block(p);
+  const int64_t blocks = (p.L + block - 1) / block;
+  parallel_for(p.B * p.H * blocks, 1, [&](int64_t begin, int64_t end) {
+    thread_local Scratch<T> scratch;
+    T* scores = scratch.get(2 * block * p.S + block + 512);
+    T* factors = scores + block * p.S;
+    T* maxima = factors + block * p.S;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t b = task / blocks / p.H;
+      const int64_t h = task / blocks % p.H;
+      const int64_t row = task % blocks * block;
+      const int64_t rows = std::min(block, p.L - row);
+      multiply({rows, p.S, p.D, p.scale}, head(q, b, h, row, false), head(k, b, h, 0, true), scores,
+               kAcc, p.S, p.precision);
+      rules.mask(scores, b, h, row, rows, maxima + block);
+      for (int64_t i = 0; i < rows; ++i) maxima[i] = row_max(scores + i * p.S, p.S);
+      exponentiate(scores, maxima, rows, p.S);
+      for (int64_t i = 0; i < rows; ++i) {
+        T* weights = scores + i * p.S;
+        const T total = row_sum<T>(weights, nullptr, p.S);
+        const T factor = total > 0 || std::isnan(total) ? T{1} / total : T{0};
+        for (int64_t j = 0; j < p.S; ++j) weights[j] *= factor;
+        logsumexp[(b * p.H + h) * p.L + row + i] = maxima[i] + std::log(total);
+      }
+      if (p.dropout > 0) {
+        rules.dropout(factors, b, h, row, rows);
+        for (int64_t i = 0; i < rows * p.S; ++i) scores[i] *= factors[i];
+      }
+      multiply({rows, v.shape[3], p.S}, dense(scores, kAcc, p.S, false), head(v, b, h, 0, false),
+               out_head(out, b, h, row), out.dtype, p.H * v.shape[3], p.precision);
+    }
+  });
+}
+
+// Where the gradients of k and v of one head are summed over blocks of rows.
+template <class T>
+void store_head(const Tensor& out, int64_t b, int64_t h, const T* values, int64_t rows) {
+  const int64_t width = out.shape[3];
+  for (int64_t i = 0; i < rows; ++i) {
+    simd().convert(values + i * width, kAccDType<T>, out_head(out, b, h, i), out.dtype, width);
+  }
+}
+
+template <class T>
+void backward(const OpCall& call) {
+  constexpr DType kAcc = kAccDType<T>;
+  const Tensor &g = call.in(0), &q = call.in(1), &k = call.in(2), &v = call.in(3);
+  const Tensor& out = call.in(4);
+  const Problem p = problem(call, q, k);
+  const int64_t DV = v.shape[3];
+  check(call.in(5).is_contiguous(), "attention_grad needs a dense logsumexp");
+  const T* logsumexp = call.in(5).as<T>();
+  const Tensor* mask = call.flag(5) ? &call.in(6) : nullptr;
+  const Scores<T> rules(p, mask);
+  const int64_t block = rows_per_block(p);
+  const int64_t heads[] = {p.B, p.H, p.L, DV};
+  const StridedRange g_rows(g, heads, 4);
+  const StridedRange out_rows(out, heads, 4);
+  parallel_for(p.B * p.H, 1, [&](int64_t begin, int64_t end) {
+    thread_local Scratch<T> scratch;
+    T* weights = scratch.get(3 * block * p.S + p.S * (p.D + DV) + 4 * DV + 512);
+    T* grads = weights + block * p.S;
+    T* factors = grads + block * p.S;
+    T* grad_k = factors + block * p.S;
+    T* grad_v = grad_k + p.S * p.D;
+    T* row_g = grad_v + p.S * DV;
+    T* row_out = row_g + DV;
+    T* raw = row_out + DV;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t b = task / p.H;
+      const int64_t h = task % p.H;
+      for (int64_t row = 0; row < p.L; row += block) {
+        const int64_t rows = std::min(block, p.L - row);
+        const double beta = row == 0 ? 0.0 : 1.0;
+        const GemmOperand q_rows = head(q, b, h, row, false);
+        const GemmOperand grad_rows = head(g, b, h, row, false);
+        multiply({rows, p.S, p.D, p.scale}, q_rows, head(k, b, h, 0, true), weights, kAcc, p.S,
+                 p.precision);
+        rules.mask(weights, b, h, row, rows, raw + 2 * DV);
+        exponentiate(weights, logsumexp + (b * p.H + h) * p.L + row, rows, p.S);
+        multiply({rows, p.S, DV}, grad_rows, head(v, b, h, 0, true), grads, kAcc, p.S, p.precision);
+        const T* dropped = weights;
+        if (p.dropout > 0) {
+          rules.dropout(factors, b, h, row, rows);
+          for (int64_t i = 0; i < rows * p.S; ++i) {
+            grads[i] *= factors[i];
+            factors[i] *= weights[i];
+          }
+          dropped = factors;
+        }
+        multiply({p.S, DV, rows, 1.0, beta}, dense(dropped, kAcc, p.S, true), grad_rows, grad_v,
+                 kAcc, DV, p.precision);
+        for (int64_t i = 0; i < rows; ++i) {
+          const int64_t first = ((b * p.H + h) * p.L + row + i) * DV;
+          const auto widen = [&](const StridedRange& range, T* to) {
+            range.read(first, DV, raw);
+            simd().convert(raw, range.dtype(), to, kAcc, DV);
+          };
+          widen(g_rows, row_g);
+          widen(out_rows, row_out);
+          const T delta = row_sum(row_g, row_out, DV);
+          T* grad = grads + i * p.S;
+          const T* weight = weights + i * p.S;
+          for (int64_t j = 0; j < p.S; ++j) grad[j] = weight[j] * (grad[j] - delta);
+        }
+        const GemmOperand grad_scores = dense(grads, kAcc, p.S, false);
+        multiply({rows, p.D, p.S, p.scale}, grad_scores, head(k, b, h, 0, false),
+                 out_head(call.out(0), b, h, row), call.out(0).dtype, p.H * p.D, p.precision);
+        multiply({p.S, p.D, rows, p.scale, beta}, dense(grads, kAcc, p.S, true), q_rows, grad_k,
+                 kAcc, p.D, p.precision);
+      }
+      if (p.L == 0) std::fill_n(grad_k, p.S * (p.D + DV), T{0});
+      store_head(call.out(1), b, h, grad_k, p.S);
+      store_head(call.out(2), b, h, grad_v, p.S);
+    }
+  });
+}
+
+}  // namespace
+
+void CpuBackend::attention(const OpCall& call) {
+  if (call.out(1).dtype == DType::kFloat64) {
+    forward<double>(call);
+  } else {
+    forward<float>(call);
+  }
+}
+
+void CpuBackend::attention_grad(const OpCall& call) {
+  if (call.in(5).dtype == DType::kFloat64) {
+    backward<double>(call);
+  } else {
+    backward<float>(call);
+  }
+}
+
+}  // namespace mixprec::cpu
