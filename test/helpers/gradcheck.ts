@@ -71,7 +71,7 @@ export function gradcheck(fn: Fn, inputs: mp.Tensor[], options: GradcheckOptions
         const found = mp.grad(weighted(fn, active), active, {
           createGraph: true,
           allowUnused: true,
-        });
+        }) as (mp.Tensor | null)[];
         const kept = found.filter((grad): grad is mp.Tensor => grad !== null);
         return mp.cat(kept.map((grad) => grad.reshape([-1])), 0);
       },
