@@ -120,8 +120,11 @@ class Family:
         self.cases = []
         self.names = set()
 
-    def add(self, op, label, inputs, args, fn, *, grads=True, exact=False, ulps=None):
-        """Computes a case: `fn` takes the tensors of `inputs` and gives one or several."""
+    def add(self, op, label, inputs, args, fn, *, grads=True, exact=False, ulps=None, narrow=True):
+        """Computes a case: `fn` takes the tensors of `inputs` and gives one or several.
+
+        With `narrow`, float32 results of 16-bit inputs are rounded to the dtype of the inputs.
+        """
         name = f"{op}/{label}"
         assert name not in self.names, name
         self.names.add(name)
@@ -132,7 +135,7 @@ class Family:
         leaves = [x.leaf() for x in inputs]
         half = next((x.tensor.dtype for x in inputs if x.tensor.dtype in HALVES), None)
         widest = [x.tensor.dtype for x in inputs if x.tensor.dtype in FLOATS and x.tensor.dim() > 0]
-        rounded = half is not None and all(d == half for d in widest)
+        rounded = narrow and half is not None and all(d == half for d in widest)
         result = fn(*leaves)
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
         shown = [narrow_to(half)(y) if rounded else y for y in outputs]

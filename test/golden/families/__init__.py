@@ -1,9 +1,19 @@
 """The families of operations; each makes one file."""
 
-from families import binary, pointwise
+from families import binary, movement, pointwise, products, reduce, train
 
 FAMILIES = {
-    "pointwise": pointwise.pointwise,
+    "attention": products.attention,
     "binary": binary.binary,
+    "cast": movement.cast,
+    "indexing": movement.indexing,
+    "loss": train.loss,
+    "movement": movement.movement,
+    "norm": train.norm,
+    "pointwise": pointwise.pointwise,
+    "products": products.products,
     "promotion": binary.promotion,
+    "reduce": reduce.reduce,
+    "scan": reduce.scan,
+    "softmax": reduce.softmax,
 }
