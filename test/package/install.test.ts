@@ -23,14 +23,21 @@ beforeAll(() => {
   const tarball = readdirSync(project).find((name) => name.endsWith(".tgz"))!;
   const manifest = { name: "user", version: "1.0.0", private: true, type: "module" };
   writeFileSync(path.join(project, "package.json"), JSON.stringify(manifest));
-  run("npm", ["install", "--no-audit", "--no-fund", `./${tarball}`]);
+  run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", `./${tarball}`]);
 }, 600_000);
 
 afterAll(() => rmSync(project, { recursive: true, force: true }));
 
 test("the package holds what a build needs, and no sources of the JavaScript or the tests", () => {
   const installed = path.join(project, "node_modules/mixprec");
-  for (const name of ["CMakeLists.txt", "cmake", "native/core", "dist/index.d.ts", "LICENSE"])
+  for (const name of [
+    "CMakeLists.txt",
+    "binding.gyp",
+    "cmake",
+    "native/core",
+    "dist/index.d.ts",
+    "LICENSE",
+  ])
     expect(existsSync(path.join(installed, name)), name).toBe(true);
   for (const name of ["lib", "test", "bench", ".ci", "dist/.tsbuildinfo", "tsconfig.json"])
     expect(existsSync(path.join(installed, name)), name).toBe(false);
