@@ -445,4 +445,3 @@ export function grad(
   });
   return inputs instanceof Tensor ? result[0]! : result;
 }
-

@@ -217,7 +217,8 @@ export const scaledDotProductAttention = defineOp(
     const dropout = options.dropout ?? 0;
     const [seed, offset] = dropout > 0 ? drawRandom(numelOf(full)) : [0, 0];
     const attention: Attention = {
-      mask: mask === null || mask.shape.length <= 2 || lead.length === 2 ? mask : toFour(mask, lead),
+      mask:
+        mask === null || mask.shape.length <= 2 || lead.length === 2 ? mask : toFour(mask, lead),
       causal: options.causal ?? false,
       scale: options.scale ?? 1 / Math.sqrt(q.shape[q.shape.length - 1]!),
       dropout,

@@ -258,4 +258,3 @@ export function isnan(x: Tensor): Tensor {
 export function isfinite(x: Tensor): Tensor {
   return classify("isfinite", 1, x);
 }
-

@@ -30,8 +30,7 @@ export function resultType(...operands: readonly Operand[]): DType {
       const dtype: DType = Number.isInteger(operand) ? "int64" : "float32";
       wrapped = wrapped === null ? dtype : promoteTypes(wrapped, dtype);
     } else if (operand.shape.length > 0) {
-      dimensioned =
-        dimensioned === null ? operand.dtype : promoteTypes(dimensioned, operand.dtype);
+      dimensioned = dimensioned === null ? operand.dtype : promoteTypes(dimensioned, operand.dtype);
     } else {
       zeroDim = zeroDim === null ? operand.dtype : promoteTypes(zeroDim, operand.dtype);
     }
