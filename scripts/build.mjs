@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // Builds the native code with CMake, driven by cmake-js, and the TypeScript where its sources are
 // (the packed tarball ships dist/ and has none). Incremental: does nothing where nothing changed.
-// Usage: node scripts/build.mjs [--native | --ts] [--clean] [--target T] [--out DIR] [--define NAME=VALUE]...
+// Usage: node scripts/build.mjs [--native | --ts] [--clean] [--target T] [--out DIR]
+//   [--define NAME=VALUE]...
 // In the environment: MIXPREC_CUDA=auto|on|off chooses whether the CUDA backend is built,
 // MIXPREC_WERROR=on makes warnings errors.
 import { spawnSync } from "node:child_process";

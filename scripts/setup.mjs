@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Makes a clone ready to run: installs the dependencies where they are missing or not those of
-// package-lock.json, then builds what changed. Needs nothing but Node, since it comes before all else.
+// package-lock.json, then builds what changed. Needs nothing but Node, since it comes first.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
