@@ -107,6 +107,10 @@ export class TextTokenizer {
     };
     const model = json.model;
     if (!isObject(model)) fail(`expected an object "model", got ${describe(model)}`);
+    // Without a type, as in old files, the library guesses; one that it does not know it misreads.
+    if (model.type !== undefined && !MODEL_TYPES.includes(model.type)) {
+      fail(`model — expected one of ${MODEL_TYPES.join(", ")}, got ${describe(model.type)}`);
+    }
     if (model.type === "WordPiece") checkWordPiece(model, fail);
     try {
       const withDefaults = { added_tokens: [], ...json };
@@ -250,6 +254,7 @@ function checkWordPiece(model: Json, fail: Fail): void {
   }
 }
 
+const MODEL_TYPES: readonly unknown[] = ["WordPiece", "Unigram", "BPE"];
 const SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] as const;
 const MAX_WORD_CHARACTERS = 100;
 
