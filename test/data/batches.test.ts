@@ -65,7 +65,8 @@ describe("stratifiedSplit", () => {
 
   it("keeps texts and labels together", () => {
     const dataset = { texts: labels.map((l, i) => `${i}:${l}`), labels, labelNames: ["a", "b"] };
-    for (const part of Object.values(splitDataset(dataset))) {
+    const { train, validation, test } = splitDataset(dataset);
+    for (const part of [train, validation, test]) {
       part.texts.forEach((text, i) => expect(text.endsWith(`:${part.labels[i]}`)).toBe(true));
     }
   });
