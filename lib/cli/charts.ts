@@ -63,7 +63,8 @@ const coordinate = (value: number): string => String(Math.round(value * 100) / 1
 
 function textAt(x: number, y: number, text: string, attributes = ""): string {
   const place = `x="${coordinate(x)}" y="${coordinate(y)}"`;
-  return `<text ${place} fill="${INK}" ${attributes}>${escapeText(text)}</text>`;
+  const all = [place, `fill="${INK}"`, attributes].join(" ").trimEnd();
+  return `<text ${all}>${escapeText(text)}</text>`;
 }
 
 function rule(x1: number, y1: number, x2: number, y2: number): string {
