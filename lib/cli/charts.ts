@@ -158,8 +158,10 @@ function valueAxis(values: readonly number[]): Axis {
   }
   // A loss of 0 or less has no logarithm: cut off what is far above the rest instead.
   if (high > 20 * Math.abs(median) && median !== 0) high = 20 * Math.abs(median);
-  low = Math.min(0, low);
-  if (high <= low) high = low + 1;
+  // Zero is always on the axis; the bounds keep its length a normal number.
+  low = Math.max(-1e300, Math.min(0, low));
+  high = Math.min(1e300, Math.max(0, high));
+  if (high - low < 1e-300) high = low + 1;
   return { low, high, log: false, ticks: ticks(low, high, 6) };
 }
 

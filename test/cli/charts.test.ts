@@ -94,6 +94,11 @@ describe("lineChart", () => {
     expect(lineChart("l", [{ name: "a", values: [0.7, 0.6, 0.5] }])).not.toContain("logarithmic");
   });
 
+  it.each([[[-9e15]], [[5e-324]], [[-1e308, 1e308]], [[0]], [[1e-320, 1e308]]])(
+    "takes the extreme values %j",
+    (values) => expectWellFormed(lineChart("loss", [{ name: "a", values }])),
+  );
+
   it("is well-formed whatever the values", () => {
     const series = fc.record({
       name: fc.string({ unit: "binary" }),
@@ -106,6 +111,7 @@ describe("lineChart", () => {
         expectWellFormed(svg);
         expect(svg.length).toBeLessThan(50_000);
       }),
+      { numRuns: 500 },
     );
   });
 });
