@@ -232,7 +232,7 @@ describe("writing a header", () => {
   });
 
   it.each<[string, SafetensorsTensor[], Record<string, string>]>([
-    ["a name twice", ["w", "w"].map((name) => ({ name, dtype: "bool" as DType, shape: [] })), {}],
+    ["a name twice", ["w", "w"].map((name) => ({ name, dtype: "bool", shape: [] })), {}],
     ["the name of the metadata", [{ name: "__metadata__", dtype: "bool", shape: [] }], {}],
     ["half a surrogate pair", [{ name: "\ud800", dtype: "bool", shape: [] }], {}],
     ["a negative size", [{ name: "w", dtype: "bool", shape: [-1] }], {}],
