@@ -5,7 +5,7 @@ import path from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { DTYPES, itemSize, type DType } from "../../lib/dtype.js";
+import { DTYPES, itemSize } from "../../lib/dtype.js";
 import { CheckpointError } from "../../lib/errors.js";
 import {
   parseSafetensors,
