@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/pointwise.h"
 #include "cpu_backend.h"
 #include "simd/kernels.h"
 #include "strided.h"
@@ -17,7 +18,7 @@ constexpr int64_t kCheapGrain = 1 << 15;
 constexpr int64_t kCostlyGrain = 1 << 13;
 
 struct Block {
-  alignas(64) char bytes[kBlock * 8];
+  alignas(64) char bytes[kBlock * 8];  // uninitialized: small tensors must not pay for its size
 };
 
 DType compute_dtype(DType dtype) {
@@ -132,6 +133,7 @@ void CpuBackend::unary(const OpCall& call) {
   const auto kind = static_cast<UnaryOp>(call.int_attr(0));
   check(call.int_attr(0) >= 0 && call.int_attr(0) < kUnaryCount, "unary: no such function");
   const DType compute = compute_dtype(out.dtype);
+  check(compute != DType::kInt64 || has_integer_form(kind), "unary: a function of integers");
   const Operand x(call.in(0), out, out.dtype);
   for_each_block(out, kCostlyGrain, [&](int64_t at, int64_t count) {
     Block gathered, converted, result;
@@ -145,6 +147,7 @@ void CpuBackend::unary_grad(const OpCall& call) {
   const Tensor& out = call.out();
   const auto kind = static_cast<UnaryGradOp>(call.int_attr(0));
   check(call.int_attr(0) >= 0 && call.int_attr(0) < kUnaryGradCount, "unary_grad: no such kind");
+  check(is_floating(out.dtype), "unary_grad gives floating point");
   const DType compute = compute_dtype(out.dtype);
   const Operand grad(call.in(0), out, out.dtype);
   const Operand saved(call.in(1), out, out.dtype);

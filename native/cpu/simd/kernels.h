@@ -3,6 +3,7 @@
 // `out` may be an input itself. Results are the same at every instruction set.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "core/dtype.h"
@@ -11,8 +12,8 @@
 namespace mixprec::cpu {
 
 struct PointwiseKernels {
-  // Every dtype to every other. Floats become integers by truncation, and bool by != 0; 16-bit floats
-  // are rounded to nearest even, from float64 by way of float32 (as torch does).
+  // Every dtype to every other. Floats become integers by truncation, and bool by != 0; 16-bit
+  // floats are rounded to nearest even, from float64 by way of float32 (as torch does).
   void (*convert)(const void* source, DType source_dtype, void* out, DType out_dtype, int64_t n);
 
   // `compute` is float32, float64 or int64, the type of the operands and of the result.
@@ -33,10 +34,9 @@ struct PointwiseKernels {
                 int64_t n);
 
   // Elements [first, first + n) of the random sequences that core/philox.h defines.
-  // Raw words.
   void (*random_words)(uint64_t seed, uint64_t offset, int64_t first, uint32_t* out, int64_t n);
-  // Uniform on [0, 1), 24 bits.
-  void (*random_uniform)(uint64_t seed, uint64_t offset, int64_t first, float* out, int64_t n);
+  // Standard normal, in pairs (2i, 2i + 1) made of words 2i and 2i + 1; `first` is even.
+  void (*random_normal)(uint64_t seed, uint64_t offset, int64_t first, float* out, int64_t n);
   // 1 where dropout with probability p keeps the element, else 0.
   void (*dropout_mask)(uint64_t seed, uint64_t offset, int64_t first, double p, uint8_t* kept,
                        int64_t n);

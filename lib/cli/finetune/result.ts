@@ -1,0 +1,44 @@
+// What a run leaves behind: the rows of the table and of results.json.
+
+/** One pass over the training set. */
+export interface EpochResult {
+  /** Mean over the steps. */
+  readonly loss: number;
+  /** Share of right answers, of the logits that training computed. */
+  readonly trainAccuracy: number;
+  readonly validationAccuracy: number;
+  /** Training alone, without the validation. */
+  readonly seconds: number;
+}
+
+/** Where and why a run stopped being of use. */
+export interface Divergence {
+  /** The first step, counted from 1, whose loss is not finite. */
+  readonly step: number;
+  readonly epoch: number;
+  /** What was found in the model and optimizer at that step, most telling first. */
+  readonly findings: readonly string[];
+}
+
+/** One fine-tuning run at one precision. */
+export interface RunResult {
+  readonly name: string;
+  readonly precision: string;
+  readonly matmulPrecision: string;
+  readonly seed: number;
+  /** Training alone. */
+  readonly seconds: number;
+  readonly samplesPerSecond: number;
+  /** Largest number of bytes that tensors held at once, weights and optimizer included. */
+  readonly peakMemoryBytes: number;
+  readonly epochs: readonly EpochResult[];
+  /** Null for a run that diverged. */
+  readonly testAccuracy: number | null;
+  readonly diverged: Divergence | null;
+  /** Steps that the loss scaler skipped; null without one. */
+  readonly skippedSteps: number | null;
+  /** The loss of each step; the last one is not finite where the run diverged. */
+  readonly losses: readonly number[];
+  /** The loss scale at each step; null without a scaler. */
+  readonly scales: readonly number[] | null;
+}
