@@ -1,0 +1,234 @@
+// What all optimizers share: groups, state, gradients, and the two ways to step, on gradients as
+// they are and on scaled ones that may have overflowed.
+
+import { enableGrad, noGrad } from "../core/context.js";
+import { outsideScopes } from "../core/scope.js";
+import { Tensor } from "../core/tensor.js";
+import type { Device } from "../dtype.js";
+import { ArgumentError, DTypeError, ShapeError, describe, formatShape } from "../errors.js";
+import { sameShape } from "../shape.js";
+import {
+  checkOption,
+  collectParameters,
+  isGroupInput,
+  type ParamGroup,
+  type ParamGroupInput,
+  type Params,
+} from "./param-group.js";
+
+/** What an optimizer remembers of a parameter, by torch's names in camelCase. */
+export type ParameterState = Record<string, Tensor>;
+
+/** One parameter of a step: it has a gradient. */
+export interface Update<G extends ParamGroup> {
+  readonly group: G;
+  readonly parameter: Tensor;
+  readonly grad: Tensor;
+  readonly state: ParameterState;
+}
+
+/** What a step on scaled gradients reports. Reading `skipped` may wait for the device. */
+export interface StepOutcome {
+  readonly skipped: boolean;
+}
+
+/** Options of `Optimizer.zeroGrad`. */
+export interface ZeroGradOptions {
+  /** Releases the gradients, instead of writing zeros into them; default true. */
+  setToNull?: boolean;
+}
+
+/** Base class of optimizers. */
+export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
+  /** Options of groups that do not set their own. */
+  readonly defaults: Omit<G, "params">;
+  /** What is remembered of each parameter that has been updated. */
+  readonly state = new Map<Tensor, ParameterState>();
+  private readonly groups: G[] = [];
+  private readonly names = new Map<Tensor, string>();
+  private readonly listeners = new Set<() => void>();
+
+  /** `name` is what errors call the optimizer. */
+  constructor(
+    readonly name: string,
+    params: Params<G>,
+    defaults: Omit<G, "params">,
+  ) {
+    this.defaults = defaults;
+    const entries = this.entriesOf(params);
+    this.checkGroup(defaults);
+    if (entries.length === 0) {
+      throw new ArgumentError(`${name}: got an empty list of parameters`, { op: name });
+    }
+    if (entries.every(isGroupInput<G>)) {
+      for (const entry of entries) this.addParamGroup(entry);
+    } else {
+      // A group among parameters is refused as one of them.
+      this.addParamGroup({ params: entries } as unknown as ParamGroupInput<G>);
+    }
+  }
+
+  private entriesOf(params: Params<G>): Parameters<typeof isGroupInput<G>>[0][] {
+    const iterable = typeof params === "object" && Symbol.iterator in params;
+    if (iterable && !((params as unknown) instanceof Tensor)) return [...params];
+    throw new ArgumentError(
+      `${this.name}: params — expected a list of tensors, of [name, tensor] pairs or of groups, ` +
+        `got ${describe(params)}`,
+      { op: this.name },
+    );
+  }
+
+  /** The groups of parameters. A schedule that waits for the outcome of a step settles first. */
+  get paramGroups(): G[] {
+    for (const listener of this.listeners) listener();
+    return this.groups;
+  }
+
+  /** Calls `listener` whenever the groups are about to be read, by a step or from outside. */
+  onGroupsRead(listener: () => void): void {
+    this.listeners.add(listener);
+  }
+
+  /**
+   * Adds parameters with options of their own, those left out as the optimizer's.
+   * @throws ArgumentError for a parameter that is here already, or an option out of its range.
+   */
+  addParamGroup(input: ParamGroupInput<G>): void {
+    const { params, names } = collectParameters(
+      this.name,
+      input.params,
+      new Set(this.parameters()),
+    );
+    const group = { ...this.defaults, ...input, params } as unknown as G;
+    this.checkGroup(group);
+    this.groups.push(group);
+    for (const [parameter, name] of names) this.names.set(parameter, name);
+  }
+
+  /** Every parameter, in the order of the groups. */
+  parameters(): Tensor[] {
+    return this.groups.flatMap((group) => group.params);
+  }
+
+  /** How errors call a parameter: its name where it was given one, else its place; dtype and shape. */
+  describeParameter(parameter: Tensor): string {
+    const name = this.names.get(parameter) ?? `parameter ${this.parameters().indexOf(parameter)}`;
+    return `${name} (${parameter.dtype} ${formatShape(parameter.shape)})`;
+  }
+
+  /** The parameters that have a gradient, with it. */
+  gradients(): { parameter: Tensor; grad: Tensor }[] {
+    return this.parameters().flatMap((parameter) => {
+      const { grad } = parameter;
+      return grad === null || grad.isDisposed ? [] : [{ parameter, grad }];
+    });
+  }
+
+  /** What is remembered of a parameter; undefined before its first update. */
+  stateOf(parameter: Tensor): ParameterState | undefined {
+    return this.state.get(parameter);
+  }
+
+  /**
+   * Updates every parameter that has a gradient.
+   * @param closure computes the loss anew and its gradients; it runs with gradients recorded.
+   * @returns what the closure returned.
+   */
+  step(): undefined;
+  step<T>(closure: () => T): T;
+  step<T>(closure?: () => T): T | undefined {
+    const result = closure === undefined ? undefined : enableGrad(closure);
+    this.update(null, null);
+    return result;
+  }
+
+  /**
+   * A step on scaled gradients that does not wait for the device: they are divided by `gradScale`
+   * on the way (and left so), and nothing is written where `foundInf` is not 0.
+   * @param gradScale one float32 element; null for gradients that are unscaled already.
+   * @param foundInf one float32 element.
+   */
+  stepScaled(gradScale: Tensor | null, foundInf: Tensor): void {
+    for (const scalar of gradScale === null ? [foundInf] : [gradScale, foundInf]) {
+      if (scalar.dtype !== "float32" || scalar.numel !== 1) {
+        throw new ArgumentError(
+          `${this.name}.stepScaled: expected one float32 element, got ${scalar.dtype} ` +
+            formatShape(scalar.shape),
+          { op: `${this.name}.stepScaled` },
+        );
+      }
+    }
+    this.update(gradScale, foundInf);
+  }
+
+  /** Releases all gradients, which makes the next backward write new ones, or fills them with 0. */
+  zeroGrad({ setToNull = true }: ZeroGradOptions = {}): void {
+    for (const { parameter, grad } of this.gradients()) {
+      if (setToNull) {
+        parameter.grad = null;
+        grad.dispose();
+      } else {
+        grad.detach().zero();
+      }
+    }
+  }
+
+  /** Throws for options outside their range. */
+  protected checkGroup(group: Omit<G, "params">): void {
+    checkOption(this.name, "lr", group.lr);
+  }
+
+  /** The state of a parameter before its first update. */
+  protected abstract initialState(group: G, parameter: Tensor): ParameterState;
+
+  /** Updates parameters that are on one device. */
+  protected abstract launch(
+    updates: readonly Update<G>[],
+    gradScale: Tensor | null,
+    foundInf: Tensor | null,
+  ): void;
+
+  private update(gradScale: Tensor | null, foundInf: Tensor | null): void {
+    const byDevice = new Map<Device, Update<G>[]>();
+    outsideScopes(() => {
+      noGrad(() => {
+        for (const group of this.paramGroups) {
+          this.checkGroup(group);
+          for (const parameter of group.params) {
+            const { grad } = parameter;
+            if (grad === null || grad.isDisposed) continue;
+            this.checkGradient(parameter, grad);
+            let state = this.state.get(parameter);
+            if (state === undefined) {
+              state = this.initialState(group, parameter);
+              this.state.set(parameter, state);
+            }
+            const updates = byDevice.get(parameter.device) ?? [];
+            if (updates.length === 0) byDevice.set(parameter.device, updates);
+            updates.push({ group, parameter, grad, state });
+          }
+        }
+        for (const updates of byDevice.values()) this.launch(updates, gradScale, foundInf);
+      });
+    });
+  }
+
+  private checkGradient(parameter: Tensor, grad: Tensor): void {
+    const op = `${this.name}.step`;
+    parameter.assertUsable(op);
+    if (!sameShape(parameter.shape, grad.shape)) {
+      throw new ShapeError(
+        `${op}: gradient of shape ${formatShape(grad.shape)} for ` +
+          this.describeParameter(parameter),
+        { op },
+      );
+    }
+    if (parameter.dtype !== grad.dtype) {
+      throw new DTypeError(
+        `${op}: ${grad.dtype} gradient for ${this.describeParameter(parameter)}; set grad to one ` +
+          `of the parameter's dtype`,
+        { op },
+      );
+    }
+  }
+}
