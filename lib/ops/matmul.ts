@@ -4,6 +4,7 @@ import { context, matmulPrecisionCode } from "../core/context.js";
 import { defineOp, describe, run } from "../core/dispatch.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
+import type { DType } from "../dtype.js";
 import { DTypeError, ShapeError } from "../errors.js";
 import { broadcastShapes, formatShape, type Shape } from "../shape.js";
 import { sumTo } from "./broadcast.js";
@@ -20,6 +21,8 @@ interface Product {
   /** The float32 precision of the forward, which its backward keeps. */
   readonly precision: number;
   readonly shape: Shape;
+  /** dtype of the result, where it is not that of `lhs`. */
+  readonly dtype?: DType | undefined;
 }
 
 /** The last two extents, in the order of the product. */
@@ -40,7 +43,7 @@ function multiply(product: Product, lhs: Tensor, rhs: Tensor, bias: Tensor | nul
   const { name, lhsTransposed: tl, rhsTransposed: tr, flat, precision, shape } = product;
   const attrs = [precision, bias === null ? 0 : 1, tl ? 1 : 0, tr ? 1 : 0, flat ? 1 : 0];
   const inputs = bias === null ? [lhs, rhs] : [lhs, rhs, bias];
-  const out = run(name, "matmul", inputs, lhs.dtype, shape, attrs);
+  const out = run(name, "matmul", inputs, product.dtype ?? lhs.dtype, shape, attrs);
   if (!context.gradEnabled) return out;
   const lhsShape = lhs.shape;
   const rhsShape = rhs.shape;
@@ -63,6 +66,30 @@ function multiply(product: Product, lhs: Tensor, rhs: Tensor, bias: Tensor | nul
   return out;
 }
 
+/** How {@link batchedProduct} multiplies. */
+export interface BatchedProductOptions {
+  /** Swaps the last two dimensions of the left operand. */
+  readonly lhsTransposed?: boolean;
+  /** Swaps the last two dimensions of the right operand. */
+  readonly rhsTransposed?: boolean;
+  /** dtype of the result, to which the accumulated sums are rounded. Default: that of `lhs`. */
+  readonly dtype?: DType;
+}
+
+/** Products of checked matrices [..., M, K] and [..., K, N] on behalf of the operation `name`. */
+export function batchedProduct(
+  name: string,
+  lhs: Tensor,
+  rhs: Tensor,
+  options: BatchedProductOptions = {},
+): Tensor {
+  const { lhsTransposed = false, rhsTransposed = false, dtype } = options;
+  const shape = batchedShape(name, lhs, rhs, lhsTransposed, rhsTransposed);
+  const precision = matmulPrecisionCode();
+  const product = { name, lhsTransposed, rhsTransposed, flat: false, precision, shape, dtype };
+  return multiply(product, lhs, rhs, null);
+}
+
 function checkOperands(name: string, lhs: Tensor, rhs: Tensor): void {
   if (lhs.shape.length === 0 || rhs.shape.length === 0) {
     throw new ShapeError(
@@ -73,9 +100,12 @@ function checkOperands(name: string, lhs: Tensor, rhs: Tensor): void {
   }
   if (lhs.dtype === rhs.dtype && lhs.dtype !== "bool") return;
   const expected = lhs.dtype === "bool" ? "number dtypes" : "one dtype";
-  throw new DTypeError(`${name}: expected ${expected}, lhs ${describe(lhs)}, rhs ${describe(rhs)}`, {
-    op: name,
-  });
+  throw new DTypeError(
+    `${name}: expected ${expected}, lhs ${describe(lhs)}, rhs ${describe(rhs)}`,
+    {
+      op: name,
+    },
+  );
 }
 
 function checkInner(name: string, lhs: Tensor, rhs: Tensor, left: number, right: number): void {
