@@ -29,3 +29,5 @@ export { cuda, memory } from "./core/memory.js";
 export type { DeviceProperties, MemoryStatistics } from "./core/memory.js";
 
 export * from "./ops/index.js";
+
+export * as nn from "./nn/index.js";

@@ -181,6 +181,8 @@ export class Tensor {
     this.stridesOrNull = source.stridesOrNull;
     this.dtype = source.dtype;
     this.device = source.device;
+    // It says which dtype gradients arrive in.
+    this.accumulator = null;
     previous.release();
   }
 

@@ -1,0 +1,125 @@
+// Element-wise nonlinearities and softmax as modules.
+
+import type { Tensor } from "../core/tensor.js";
+import {
+  flatten,
+  gelu,
+  logSoftmax,
+  relu,
+  sigmoid,
+  silu,
+  softmax,
+  tanh,
+  type GeluOptions,
+} from "../ops/index.js";
+import { ArgumentError } from "../errors.js";
+import { Module } from "./module.js";
+
+/** Gives back its input. */
+export class Identity extends Module {
+  override forward(x: Tensor): Tensor {
+    return x;
+  }
+}
+
+/** `max(x, 0)`. */
+export class ReLU extends Module {
+  override forward(x: Tensor): Tensor {
+    return relu(x);
+  }
+}
+
+/** `x Φ(x)`. */
+export class GELU extends Module {
+  readonly approximate: "none" | "tanh";
+
+  /** @throws ArgumentError for an unknown `approximate`. */
+  constructor(options: GeluOptions = {}) {
+    super();
+    this.approximate = options.approximate ?? "none";
+    if (this.approximate === "none" || this.approximate === "tanh") return;
+    throw new ArgumentError(
+      `GELU: approximate — expected "none" or "tanh", got ${JSON.stringify(this.approximate)}`,
+      { op: "GELU" },
+    );
+  }
+
+  override forward(x: Tensor): Tensor {
+    return gelu(x, { approximate: this.approximate });
+  }
+}
+
+/** `x sigmoid(x)`. */
+export class SiLU extends Module {
+  override forward(x: Tensor): Tensor {
+    return silu(x);
+  }
+}
+
+/** Hyperbolic tangent. */
+export class Tanh extends Module {
+  override forward(x: Tensor): Tensor {
+    return tanh(x);
+  }
+}
+
+/** `1 / (1 + e^-x)`. */
+export class Sigmoid extends Module {
+  override forward(x: Tensor): Tensor {
+    return sigmoid(x);
+  }
+}
+
+function checkDim(module: string, dim: number | { dim: number }): number {
+  const given: unknown = typeof dim === "object" ? dim.dim : dim;
+  if (Number.isInteger(given)) return given as number;
+  throw new ArgumentError(`${module}: dim — expected a whole number, got ${String(given)}`, {
+    op: module,
+  });
+}
+
+/** Shares that sum to 1 along `dim`. */
+export class Softmax extends Module {
+  readonly dim: number;
+
+  /** @throws ArgumentError unless `dim` is a whole number. */
+  constructor(dim: number | { dim: number }) {
+    super();
+    this.dim = checkDim("Softmax", dim);
+  }
+
+  override forward(x: Tensor): Tensor {
+    return softmax(x, { dim: this.dim });
+  }
+}
+
+/** Logarithm of {@link Softmax}. */
+export class LogSoftmax extends Module {
+  readonly dim: number;
+
+  /** @throws ArgumentError unless `dim` is a whole number. */
+  constructor(dim: number | { dim: number }) {
+    super();
+    this.dim = checkDim("LogSoftmax", dim);
+  }
+
+  override forward(x: Tensor): Tensor {
+    return logSoftmax(x, { dim: this.dim });
+  }
+}
+
+/** Joins the dimensions from `startDim` to `endDim`, by default all but the first. */
+export class Flatten extends Module {
+  readonly startDim: number;
+  readonly endDim: number;
+
+  constructor(options: { startDim?: number; endDim?: number } = {}) {
+    super();
+    this.startDim = options.startDim ?? 1;
+    this.endDim = options.endDim ?? -1;
+  }
+
+  override forward(x: Tensor): Tensor {
+    return flatten(x, this.startDim, this.endDim);
+  }
+}

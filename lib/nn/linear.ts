@@ -1,0 +1,54 @@
+// Fully connected layers.
+
+import type { Tensor } from "../core/tensor.js";
+import { linear } from "../ops/index.js";
+import { checkCount } from "./checks.js";
+import * as init from "./init.js";
+import { Module } from "./module.js";
+import { newParameter, type Parameter, type ParameterOptions } from "./parameter.js";
+
+/** Options of {@link Linear}. */
+export interface LinearOptions extends ParameterOptions {
+  /** Whether a bias is learned; default true. */
+  bias?: boolean;
+}
+
+/** Draws a weight and bias as torch's Linear and Conv2d do: uniform within 1 / sqrt(fanIn). */
+export function initializeWeight(weight: Tensor, bias: Tensor | null): void {
+  init.kaimingUniform(weight, { a: Math.sqrt(5) });
+  if (bias === null) return;
+  const fanIn = weight.shape[0] === 0 ? 0 : weight.numel / weight.shape[0]!;
+  const bound = fanIn > 0 ? 1 / Math.sqrt(fanIn) : 0;
+  init.uniform(bias, { a: -bound, b: bound });
+}
+
+/** `x weightᵀ + bias`: [..., inFeatures] to [..., outFeatures]. */
+export class Linear extends Module {
+  /** [outFeatures, inFeatures]. */
+  readonly weight: Parameter;
+  /** [outFeatures]. */
+  readonly bias: Parameter | null;
+
+  /** @throws ArgumentError for sizes that are not whole numbers from 0 up. */
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    options: LinearOptions = {},
+  ) {
+    super();
+    checkCount("Linear", "inFeatures", inFeatures, 0);
+    checkCount("Linear", "outFeatures", outFeatures, 0);
+    this.weight = newParameter([outFeatures, inFeatures], options);
+    this.bias = options.bias === false ? null : newParameter([outFeatures], options);
+    this.resetParameters();
+  }
+
+  /** Draws new weights. */
+  resetParameters(): void {
+    initializeWeight(this.weight, this.bias);
+  }
+
+  override forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias);
+  }
+}
