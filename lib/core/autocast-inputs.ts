@@ -2,9 +2,9 @@
 
 import { isFloating, type DType } from "../dtype.js";
 import { DTypeError } from "../errors.js";
-import { enableGrad, type AutocastState } from "./context.js";
+import { context, enableGrad, type AutocastState } from "./context.js";
 import type { CastPolicy } from "./policy.js";
-import { keep, outsideScopes } from "./scope.js";
+import { forEachTensor, keep, outsideScopes } from "./scope.js";
 import { gradOps } from "./tape.js";
 import { Tensor } from "./tensor.js";
 
@@ -17,7 +17,7 @@ function isEligible(value: unknown, state: AutocastState): value is Tensor {
   );
 }
 
-function castTo(tensor: Tensor, dtype: DType, state: AutocastState): Tensor {
+function castTo(tensor: Tensor, dtype: DType, state: AutocastState, temporaries: Tensor[]): Tensor {
   if (tensor.dtype === dtype) return tensor;
   const cacheable =
     state.cache !== null &&
@@ -25,21 +25,29 @@ function castTo(tensor: Tensor, dtype: DType, state: AutocastState): Tensor {
     tensor.dtype === "float32" &&
     tensor.requiresGrad &&
     tensor.isLeaf;
-  if (!cacheable) return gradOps.cast(tensor, dtype);
-  const version = tensor.handle.storage.version;
-  const cached = state.cache.get(tensor);
-  if (cached !== undefined && cached.version === version && !cached.cast.isDisposed) {
-    return cached.cast;
+  if (!cacheable) {
+    const cast = gradOps.cast(tensor, dtype);
+    temporaries.push(cast);
+    return cast;
   }
+  const { storage } = tensor.handle;
+  const { version } = storage;
+  const cached = state.cache.get(tensor);
+  const isCurrent = cached?.storage === storage && cached.version === version;
+  if (isCurrent && !cached.cast.isDisposed) return cached.cast;
   cached?.cast.dispose();
   // Always with history: a cast made in a noGrad pass and used again later in the region would lose
   // the weight's gradient.
   const cast = outsideScopes(() => enableGrad(() => keep(gradOps.cast(tensor, dtype))));
-  state.cache.set(tensor, { cast, version });
+  state.cache.set(tensor, { cast, storage, version });
   return cast;
 }
 
-function mapTensors(value: unknown, cast: (tensor: Tensor) => Tensor, state: AutocastState): unknown {
+function mapTensors(
+  value: unknown,
+  cast: (tensor: Tensor) => Tensor,
+  state: AutocastState,
+): unknown {
   if (isEligible(value, state)) return cast(value);
   if (Array.isArray(value)) return value.map((item) => mapTensors(item, cast, state));
   // Tensors among the options (an attention mask, a class weight) are operands like the others.
@@ -71,20 +79,54 @@ function widest(name: string, args: readonly unknown[], state: AutocastState): D
   return dtype;
 }
 
-/** The arguments of an operation, its tensors cast as `policy` says. */
+/**
+ * The arguments of an operation, its tensors cast as `policy` says. Casts that are not in the cache are
+ * added to `temporaries`: they are of use to this call only.
+ */
 export function autocastInputs<A extends unknown[]>(
   name: string,
   policy: CastPolicy,
   state: AutocastState,
   args: A,
+  temporaries: Tensor[],
 ): A {
   let target: DType = policy === "low" ? state.dtype : "float32";
   if (policy === "promote") target = widest(name, args, state);
   if (policy === "float32-output") {
     const options = args.find(
-      (arg) => arg !== null && typeof arg === "object" && "dtype" in arg && !(arg instanceof Tensor),
+      (arg) =>
+        arg !== null && typeof arg === "object" && "dtype" in arg && !(arg instanceof Tensor),
     );
     if (options !== undefined || !isEligible(args[0], state)) return args;
   }
-  return args.map((arg) => mapTensors(arg, (tensor) => castTo(tensor, target, state), state)) as A;
+  const cast = (tensor: Tensor): Tensor => castTo(tensor, target, state, temporaries);
+  return args.map((arg) => mapTensors(arg, cast, state)) as A;
+}
+
+/**
+ * Lets go of the casts that were made for one call, now that it is over; what backward needs of them
+ * is held by the graph. An operation that returned an argument as it is returned a cast, which then
+ * stays: a second owner of one that the cache has.
+ */
+export function finishCasts<R>(
+  result: R,
+  args: readonly unknown[],
+  inputs: readonly unknown[],
+  temporaries: readonly Tensor[],
+): R {
+  if (!(result instanceof Tensor)) {
+    const returned = new Set<Tensor>();
+    if (temporaries.length > 0) forEachTensor(result, (tensor) => returned.add(tensor));
+    for (const cast of temporaries) if (!returned.has(cast)) cast.dispose();
+    return result;
+  }
+  let isTemporary = false;
+  for (const cast of temporaries) {
+    if (cast === result) isTemporary = true;
+    else cast.dispose();
+  }
+  if (isTemporary || !inputs.includes(result) || args.includes(result)) return result;
+  const owned = result.alias();
+  context.scope?.push(owned);
+  return owned as R & Tensor;
 }

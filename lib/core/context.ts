@@ -3,25 +3,39 @@
 
 import { ArgumentError, GradError } from "../errors.js";
 import type { FloatDType } from "../dtype.js";
+import type { StorageState } from "../native.js";
 import type { CastPolicy } from "./policy.js";
 import type { Tensor } from "./tensor.js";
 
 /** How float32 matrix products treat their inputs; accumulation is float32 in all three. */
 export type MatmulPrecision = "highest" | "high" | "medium";
 
-/** One active autocast region. */
+/** Casts of leaf weights, each with the memory that was cast and how often it had been written to. */
+export type CastCache = Map<Tensor, { cast: Tensor; storage: StorageState; version: number }>;
+
+/** What an active autocast region does. */
 export interface AutocastState {
   readonly device: "cpu" | "cuda";
   readonly dtype: FloatDType;
-  /** Casts of leaf weights, shared by nested regions; null when caching is off. */
-  readonly cache: Map<Tensor, { cast: Tensor; version: number }> | null;
+  /** Casts of leaf weights, shared by nested regions of a dtype; null when caching is off. */
+  readonly cache: CastCache | null;
   /** The user's changes to the op lists. */
   readonly policy: Readonly<Record<string, CastPolicy>> | null;
 }
 
+/** A call of `autocast`, active or not; inner ones take over what they are not told. */
+export interface AutocastRegion extends Omit<AutocastState, "cache"> {
+  readonly cacheEnabled: boolean;
+  /** Casts by dtype, of the outermost region. */
+  readonly caches: Map<FloatDType, CastCache>;
+}
+
 export const context = {
   gradEnabled: true,
+  /** What operations do now; null outside regions, in disabled ones and inside an operation. */
   autocast: null as AutocastState | null,
+  /** The innermost call of `autocast`. */
+  autocastRegion: null as AutocastRegion | null,
   /** Tensors made since the innermost `tidy` began. */
   scope: null as Tensor[] | null,
   matmulPrecision: "highest" as MatmulPrecision,

@@ -8,7 +8,7 @@ import { runNative, runNativeMany, viewNative } from "../native.js";
 import { OP, type NativeOp } from "../op-names.js";
 import { formatShape, type Shape } from "../shape.js";
 import { context } from "./context.js";
-import { autocastInputs } from "./autocast-inputs.js";
+import { autocastInputs, finishCasts } from "./autocast-inputs.js";
 import { policyOf } from "./policy.js";
 import { Tensor } from "./tensor.js";
 
@@ -108,6 +108,13 @@ export function view(
   return new Tensor(handle, shape, strides, base.dtype, base.device);
 }
 
+const definedOps = new Set<string>();
+
+/** Whether an operation of this name goes through {@link defineOp}, so that a policy can name it. */
+export function isDefinedOp(name: string): boolean {
+  return definedOps.has(name);
+}
+
 /**
  * Makes a public operation of `implementation`: inside `autocast` its tensors are cast as the
  * operation's row in the policy says, and then it runs with autocast off, so that what it is made of
@@ -117,15 +124,17 @@ export function defineOp<A extends unknown[], R>(
   name: string,
   implementation: (...args: A) => R,
 ): (...args: A) => R {
+  definedOps.add(name);
   return (...args: A): R => {
     const state = context.autocast;
     if (state === null) return implementation(...args);
     const policy = policyOf(name, state.policy);
     if (policy === "none") return implementation(...args);
-    const inputs = autocastInputs(name, policy, state, args);
+    const temporaries: Tensor[] = [];
+    const inputs = autocastInputs(name, policy, state, args, temporaries);
     context.autocast = null;
     try {
-      return implementation(...inputs);
+      return finishCasts(implementation(...inputs), args, inputs, temporaries);
     } finally {
       context.autocast = state;
     }

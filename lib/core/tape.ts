@@ -104,9 +104,10 @@ export class GradNode {
     );
   }
 
-  /** Lets go of the saved tensors. */
+  /** Lets go of the saved tensors. A node without any stays usable: the cached cast of a weight is in
+   * the graphs of several losses, each with a backward of its own. */
   free(): void {
-    if (this.leaf !== null) return;
+    if (this.leaf !== null || this.saved.length === 0) return;
     this.freed = true;
     for (const tensor of this.saved) tensor.dispose();
     this.saved.length = 0;
