@@ -43,6 +43,7 @@
 //   sort:          x -> values, int64 indices | dim, descending flag (stable)
 //   topk:          x -> values, int64 indices | k, dim, largest flag
 //   multinomial:   weights [rows, n] -> int64 [rows, samples] | seed, offset, replacement flag
+//                  (two random words a sample)
 //
 // Products.
 //   matmul:        lhs [..., M, K], rhs [..., K, N], bias [N]? -> out [..., M, N]
