@@ -67,17 +67,22 @@
 //   embedding:     weight [V, D], ids -> out [..., D]
 //   embedding_grad: gradOutput [..., D], ids -> gradWeight [V, D] | padding index (-1: none)
 //
-// Optimizers: over all parameters in one call. Lists are passed one after the other, each of count n.
-//   adam_step:     params n, grads n, expAvg n, expAvgSq n, [maxExpAvgSq n], [master n], step counts
-//                  (float32 scalars) n, [gradScale, foundInf] -> nothing; all but grads are written
-//                  | n, lr, beta1, beta2, eps, weight decay, decoupled, amsgrad, maximize,
-//                  has master, has scale
-//   sgd_step:      params n, grads n, [momentum buffers n], [master n], [gradScale, foundInf]
-//                  | n, lr, momentum, dampening, weight decay, nesterov, maximize, first step,
-//                  has momentum, has master, has scale
-//   unscale_grads: grads n (written), scale, foundInf (written: set to 1 if any is not finite) | n
-//   grad_norm:     grads n -> float32 scalar | n, norm type (infinity: largest absolute value)
-//   clip_grads:    grads n (written), total norm | n, max norm
+// Optimizers: over all parameters in one call. Lists are passed one after the other, each of count n;
+// those in brackets only where a flag says so. A master is what the step is computed in, of which
+// the parameter becomes the rounded copy; the parameter itself stands where there is none. With a
+// gradScale the gradients are divided by it, and left so; where foundInf is not 0 nothing is written.
+//   adam_step:     params n, grads n, expAvg n, expAvgSq n, step counts (float32 scalars) n,
+//                  [maxExpAvgSq n], [master n], [gradScale], [foundInf] -> nothing; all are written
+//                  | n, has maxExpAvgSq (amsgrad), has master, has gradScale, has foundInf, groups,
+//                  per group: its parameters, lr, beta1, beta2, eps, weight decay, decoupled, maximize
+//   sgd_step:      params n, grads n, [momentum buffers n, step counts n], [master n], [gradScale],
+//                  [foundInf] -> nothing; a buffer whose count is 0 becomes the gradient
+//                  | n, has momentum, has master, has gradScale, has foundInf, groups,
+//                  per group: its parameters, lr, momentum, dampening, weight decay, nesterov, maximize
+//   unscale_grads: grads n (written), scale, foundInf (set to 1 if any is not finite, else left) | n
+//   grad_norm:     grads n -> float32 or float64 scalar
+//                  | n, norm type > 0 (infinity: largest absolute value)
+//   clip_grads:    grads n (written), total norm (float32 or float64) | n, max norm
 //   clamp_grads:   grads n (written) | n, clip value
 //   scaler_update: scale, growth tracker (int32), foundInf (all written; foundInf becomes 0)
 //                  | growth factor, backoff factor, growth interval, smallest scale
