@@ -33,7 +33,7 @@ const MATMUL_PRECISIONS: readonly string[] = ["highest", "high", "medium"];
 export function modeOf(precision: string, matmulPrecision: string): Mode {
   if (!MATMUL_PRECISIONS.includes(matmulPrecision)) {
     throw new ArgumentError(
-      `--matmul-precision: expected highest, high or medium, got ${JSON.stringify(matmulPrecision)}`,
+      `matmul-precision: expected highest, high or medium, got ${JSON.stringify(matmulPrecision)}`,
       { op: "finetune" },
     );
   }

@@ -9,6 +9,7 @@ export interface EpochResult {
   readonly validationAccuracy: number;
   /** Training alone, without the validation. */
   readonly seconds: number;
+  readonly samplesPerSecond: number;
 }
 
 /** Where and why a run stopped being of use. */

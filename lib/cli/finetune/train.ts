@@ -1,21 +1,22 @@
 // One fine-tuning run at one precision: the loop that a user of the library would write.
 
-import {
-  manualSeed,
-  noGrad,
-  withFloat32MatmulPrecision,
-} from "../../core/context.js";
-import { memory } from "../../core/memory.js";
+import { setImmediate as nextTurn } from "node:timers/promises";
+
+import { manualSeed, noGrad, withFloat32MatmulPrecision } from "../../core/context.js";
 import { tidy } from "../../core/scope.js";
-import type { EncodedDataset, EncodedSplit } from "./dataset.js";
-import { shuffled } from "../../data/index.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { Device } from "../../dtype.js";
 import { Fabric } from "../../fabric/index.js";
 import type { DistilBertForSequenceClassification } from "../../models/distilbert.js";
-import { clipGradNorm } from "../../optim/index.js";
-import { argmax, crossEntropy, eq, sum } from "../../ops/index.js";
-import * as optim from "../../optim/index.js";
+import { argmax, eq, fromTypedArray, isfinite, sum } from "../../ops/index.js";
+import { AdamW, lrScheduler } from "../../optim/index.js";
+import { acceleratorOf, statisticsOf } from "../device.js";
+import { InterruptedError } from "../usage.js";
+import { batchesOf, type Batch, type EncodedData, type Sample } from "./dataset.js";
 import { explainDivergence } from "./divergence.js";
 import type { Mode } from "./modes.js";
+import type { Padding } from "./options.js";
+import type { Progress } from "./progress.js";
 import type { Divergence, EpochResult, RunResult } from "./result.js";
 
 /** What a run is told. */
@@ -23,21 +24,236 @@ export interface TrainOptions {
   readonly epochs: number;
   readonly batchSize: number;
   readonly learningRate: number;
+  readonly padding: Padding;
+  readonly maxLength: number;
+  readonly padId: number;
   readonly seed: number;
-  readonly device: string;
-  /** Makes the model; called once, after the seed is set. */
+  readonly device: Device;
+  /** Makes the model in float32; called once, after the seed is set. */
   readonly createModel: () => Promise<DistilBertForSequenceClassification>;
+  /** Stops the run between two steps. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** What happens in a run, as it happens. */
-export interface TrainObserver {
-  step(state: {
-    readonly epoch: number;
-    readonly step: number;
-    readonly steps: number;
-    readonly loss: number;
-    readonly scale: number | null;
-    readonly samplesPerSecond: number;
-  }): void;
-  epoch(index: number, result: EpochResult): void;
+/** A finished run and its model, which the caller disposes. */
+export interface TrainedRun {
+  readonly result: RunResult;
+  readonly model: DistilBertForSequenceClassification;
+}
+
+/** Share of the steps in which the learning rate rises from 0. */
+const WARMUP = 0.1;
+
+interface Tensors {
+  readonly ids: Tensor;
+  readonly attentionMask: Tensor;
+  readonly labels: Tensor;
+}
+
+function tensorsOf(batch: Batch, device: Device): Tensors {
+  return {
+    ids: fromTypedArray(batch.inputIds, batch.shape, { device }),
+    attentionMask: fromTypedArray(batch.attentionMask, batch.shape, { device }),
+    labels: fromTypedArray(batch.labels, [batch.labels.length], { device }),
+  };
+}
+
+/** How many answers are right; null where one is not finite. */
+function countRight(logits: Tensor, labels: Tensor): number | null {
+  if (sum(isfinite(logits)).item() < logits.numel) return null;
+  return sum(eq(argmax(logits, { dim: 1 }), labels)).item();
+}
+
+/** Lets timers, signals and the progress bar have their turn. */
+async function turn(signal: AbortSignal | undefined): Promise<void> {
+  await nextTurn();
+  if (signal?.aborted === true) throw new InterruptedError();
+}
+
+/** A run under way: model, optimizer and what they have shown so far. */
+class Run {
+  readonly losses: number[] = [];
+  readonly scales: number[] = [];
+  readonly epochs: EpochResult[] = [];
+  diverged: Divergence | null = null;
+  seconds = 0;
+  private samples = 0;
+  private skippedSteps = 0;
+  private readonly fabric: Fabric;
+  private readonly model;
+  private readonly optimizer;
+  private readonly scheduler;
+  private readonly loader;
+
+  constructor(
+    private readonly mode: Mode,
+    private readonly data: EncodedData,
+    private readonly options: TrainOptions,
+    readonly bare: DistilBertForSequenceClassification,
+    private readonly progress: Progress,
+  ) {
+    const { device, learningRate, seed, epochs } = options;
+    this.fabric = new Fabric({ ...acceleratorOf(device), precision: mode.precision });
+    [this.model, this.optimizer] = this.fabric.setup(
+      bare,
+      new AdamW(bare.namedParameters(), { lr: learningRate }),
+    );
+    this.loader = batchesOf(data.train, { ...options, shuffleSeed: seed });
+    const totalSteps = this.loader.length * epochs;
+    this.scheduler = lrScheduler.linear(this.optimizer, {
+      warmupSteps: Math.round(WARMUP * totalSteps),
+      totalSteps,
+    });
+  }
+
+  get samplesPerSecond(): number {
+    return this.samples / this.seconds;
+  }
+
+  /** One step of training; its loss, and how many answers were right. */
+  private step(batch: Batch): { loss: number; right: number } {
+    const compute = (): { loss: number; right: number } => {
+      const { ids, attentionMask, labels } = tensorsOf(batch, this.options.device);
+      const { logits, loss } = this.model.forward(ids, { attentionMask, labels });
+      const value = loss!.item();
+      if (!Number.isFinite(value)) return { loss: value, right: 0 };
+      const right = noGrad(() => countRight(logits, labels)) ?? 0;
+      this.optimizer.zeroGrad();
+      this.fabric.backward(loss!);
+      const { skipped, scale } = this.fabric.optimizerStep(this.optimizer);
+      if (skipped) this.skippedSteps++;
+      this.scheduler.step();
+      return { loss: value, right };
+    };
+    return withFloat32MatmulPrecision(this.mode.matmulPrecision, () => tidy(compute));
+  }
+
+  /** One pass over the training set; false where the run diverged in it. */
+  async trainEpoch(epoch: number): Promise<boolean> {
+    const { options, loader } = this;
+    const before = { seconds: this.seconds, samples: this.samples, steps: this.losses.length };
+    let right = 0;
+    let lossSum = 0;
+    this.model.train();
+    for (const batch of loader) {
+      await turn(options.signal);
+      const start = performance.now();
+      const state = this.step(batch);
+      this.seconds += (performance.now() - start) / 1000;
+      this.samples += batch.labels.length;
+      this.losses.push(state.loss);
+      if (!Number.isFinite(state.loss)) return this.diverge(epoch);
+      right += state.right;
+      lossSum += state.loss;
+      this.progress.step({
+        epoch,
+        epochs: options.epochs,
+        step: this.losses.length - before.steps,
+        steps: loader.length,
+        loss: state.loss,
+        scale: this.scales.at(-1) ?? null,
+        samplesPerSecond: this.samplesPerSecond,
+      });
+    }
+    const validationAccuracy = await this.accuracy(this.data.validation);
+    if (validationAccuracy === null) return this.diverge(epoch);
+    const seconds = this.seconds - before.seconds;
+    const samples = this.samples - before.samples;
+    const result = {
+      loss: lossSum / loader.length,
+      trainAccuracy: right / samples,
+      validationAccuracy,
+      seconds,
+      samplesPerSecond: samples / seconds,
+    };
+    this.epochs.push(result);
+    this.progress.epoch(epoch, options.epochs, result, this.scales.at(-1) ?? null);
+    return true;
+  }
+
+  private diverge(epoch: number): false {
+    const findings = explainDivergence(this.bare, this.optimizer);
+    this.diverged = { step: this.losses.length, epoch, findings };
+    return false;
+  }
+
+  /** Share of right answers; null where one is not finite. */
+  async accuracy(samples: readonly Sample[]): Promise<number | null> {
+    let right = 0;
+    this.model.eval();
+    for (const batch of batchesOf(samples, this.options)) {
+      await turn(this.options.signal);
+      const found = withFloat32MatmulPrecision(this.mode.matmulPrecision, () =>
+        tidy(() =>
+          noGrad(() => {
+            const { ids, attentionMask, labels } = tensorsOf(batch, this.options.device);
+            return countRight(this.model.forward(ids, { attentionMask }).logits, labels);
+          }),
+        ),
+      );
+      if (found === null) return null;
+      right += found;
+    }
+    return right / samples.length;
+  }
+
+  result(testAccuracy: number | null): RunResult {
+    const { mode, options } = this;
+    const scaled = this.scales.length > 0;
+    return {
+      name: mode.name,
+      precision: mode.precision,
+      matmulPrecision: mode.matmulPrecision,
+      seed: options.seed,
+      seconds: this.seconds,
+      samplesPerSecond: this.samplesPerSecond,
+      peakMemoryBytes: statisticsOf(options.device).maxMemoryAllocated(options.device),
+      epochs: this.epochs,
+      testAccuracy,
+      diverged: this.diverged,
+      skippedSteps: scaled ? this.skippedSteps : null,
+      losses: this.losses,
+      scales: scaled ? this.scales : null,
+    };
+  }
+
+  /** Frees gradients and optimizer state; the weights stay. */
+  release(): void {
+    this.optimizer.zeroGrad();
+    for (const state of this.optimizer.state.values()) {
+      for (const tensor of Object.values(state)) tensor.dispose();
+    }
+  }
+}
+
+/**
+ * Fine-tunes a model at one precision and tests it. The same options give bitwise the same losses.
+ * A run whose loss, or an answer, is no longer finite ends there, and its result says so.
+ * @throws InterruptedError when the signal is aborted.
+ */
+export async function train(
+  mode: Mode,
+  data: EncodedData,
+  options: TrainOptions,
+  progress: Progress,
+): Promise<TrainedRun> {
+  const statistics = statisticsOf(options.device);
+  statistics.emptyCache(options.device);
+  statistics.resetPeakMemoryStats(options.device);
+  manualSeed(options.seed);
+  const model = await options.createModel();
+  const run = new Run(mode, data, options, model, progress);
+  try {
+    let going = true;
+    for (let epoch = 1; going && epoch <= options.epochs; epoch++)
+      going = await run.trainEpoch(epoch);
+    const testAccuracy = going ? await run.accuracy(data.test) : null;
+    return { result: run.result(testAccuracy), model };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  } finally {
+    progress.stop();
+    run.release();
+  }
 }

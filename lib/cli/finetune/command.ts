@@ -1,0 +1,211 @@
+// `mixprec finetune`: one run, or with --compare one at every precision.
+
+import { setNumThreads } from "../../native.js";
+import type { Device } from "../../dtype.js";
+import { resolveDevice } from "../device.js";
+import { readEnvironment } from "../environment.js";
+import { comparisonTable } from "../table.js";
+import { writeLine, type Terminal } from "../terminal.js";
+import { EXIT, InterruptedError } from "../usage.js";
+import { encodeTexts, loadTexts, type EncodedData, type SplitTexts } from "./dataset.js";
+import { classNamesOf, planModel, type ModelPlan } from "./model.js";
+import { COMPARED_MODES, type Mode } from "./modes.js";
+import type { FinetuneOptions } from "./options.js";
+import { createProgress, runLine } from "./progress.js";
+import { checkOutput, writeCharts, writeModel, writeReport, type Report } from "./report.js";
+import type { RunResult } from "./result.js";
+import { train, type TrainedRun } from "./train.js";
+
+/** All that is the same for every run. */
+interface Job {
+  readonly options: FinetuneOptions;
+  readonly device: Device;
+  readonly texts: SplitTexts;
+  readonly plan: ModelPlan;
+  readonly data: EncodedData;
+  readonly terminal: Terminal;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function prepare(
+  options: FinetuneOptions,
+  terminal: Terminal,
+  signal: AbortSignal | undefined,
+): Promise<Job> {
+  const device = resolveDevice(options.device);
+  if (options.threads !== null) setNumThreads(options.threads);
+  const headNames = options.model === null ? null : await classNamesOf(options.model);
+  const texts = await loadTexts(options, headNames);
+  const plan = await planModel(options, texts, texts.labelNames.length, device);
+  const { maxLength, tokenizer, config } = plan;
+  const data = encodeTexts(texts, tokenizer, { maxLength, vocabSize: config.vocabSize });
+  // Last, so that a command that fails leaves no directory behind.
+  if (options.out !== null) await checkOutput(options.out, options.model);
+  return { options, device, texts, plan, data, terminal, signal };
+}
+
+function describeJob({ options, device, texts, plan, data, terminal }: Job): void {
+  const { stdout } = terminal;
+  const { config, maxLength, tokenizer } = plan;
+  const { isa, threads } = readEnvironment();
+  const sizes = [data.train, data.validation, data.test].map(({ length }) => length);
+  const [train, validation, test] = sizes as [number, number, number];
+  const cut = data.truncated > 0 ? `, ${data.truncated} cut off` : "";
+  writeLine(
+    stdout,
+    `data    ${texts.source}: ${texts.labelNames.length} classes, ${train} texts to ` +
+      `train, ${validation} to validate, ${test} to test; up to ${maxLength} tokens${cut}`,
+  );
+  writeLine(
+    stdout,
+    `model   ${plan.source}: DistilBERT, ${plan.parameters.toLocaleString("en")} ` +
+      `parameters, ${config.nLayers} layers of width ${config.dim}, ${tokenizer.vocabSize} tokens`,
+  );
+  writeLine(
+    stdout,
+    `train   ${options.epochs} epochs, batches of ${options.batchSize}, AdamW at ` +
+      `${options.learningRate}, seed ${options.seed}`,
+  );
+  const where = device === "cpu" ? `cpu (${isa}, ${threads} threads)` : device;
+  writeLine(stdout, `device  ${where}`);
+}
+
+/** Runs one mode and says how it went. */
+async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
+  const { options, device, plan, data, terminal, signal } = job;
+  const { stdout } = terminal;
+  writeLine(stdout);
+  writeLine(stdout, mode.name);
+  const progress = createProgress(stdout, mode.name);
+  const trained = await train(
+    mode,
+    data,
+    {
+      ...options,
+      maxLength: plan.maxLength,
+      padId: plan.tokenizer.padId,
+      device,
+      createModel: plan.create,
+      signal,
+    },
+    progress,
+  );
+  writeLine(stdout, runLine(trained.result));
+  for (const finding of trained.result.diverged?.findings ?? [])
+    writeLine(stdout, `    ${finding}`);
+  return trained;
+}
+
+function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Report {
+  const { options, device, texts, plan, data } = job;
+  const { epochs, batchSize, learningRate, padding, seed } = options;
+  return {
+    format: "mixprec-finetune-1",
+    created: new Date().toISOString(),
+    complete,
+    environment: readEnvironment(),
+    device,
+    data: {
+      source: texts.source,
+      classes: texts.labelNames,
+      train: data.train.length,
+      validation: data.validation.length,
+      test: data.test.length,
+      truncated: data.truncated,
+    },
+    model: { source: plan.source, parameters: plan.parameters, config: plan.config },
+    options: { epochs, batchSize, learningRate, maxLength: plan.maxLength, padding, seed },
+    runs,
+  };
+}
+
+function saySaved(job: Job, directory: string, names: readonly string[]): void {
+  writeLine(job.terminal.stdout, `saved to ${directory}: ${names.join(", ")}`);
+}
+
+async function runOne(mode: Mode, job: Job): Promise<number> {
+  const { result, model } = await runMode(mode, job);
+  const { out } = job.options;
+  try {
+    if (out !== null) {
+      // Weights that are not finite are of no use, and would replace some that may be.
+      const saved =
+        result.diverged === null
+          ? await writeModel(out, model, job.plan.tokenizer, job.texts.labelNames)
+          : [];
+      saved.push(...(await writeReport(out, reportOf(job, [result], true))));
+      writeLine(job.terminal.stdout);
+      saySaved(job, out, saved);
+    }
+  } finally {
+    model.dispose();
+  }
+  return result.diverged === null ? EXIT.ok : EXIT.failure;
+}
+
+/** Runs every mode from the same seed; what is done when it is stopped or fails is kept. */
+async function runAll(job: Job): Promise<number> {
+  const { stdout } = job.terminal;
+  const out = job.options.out!;
+  const results: RunResult[] = [];
+  const showTable = (): void => {
+    writeLine(stdout);
+    for (const line of comparisonTable(results).split("\n")) writeLine(stdout, line);
+    writeLine(stdout);
+  };
+  try {
+    for (const mode of COMPARED_MODES) {
+      const { result, model } = await runMode(mode, job);
+      model.dispose();
+      results.push(result);
+    }
+  } catch (error) {
+    if (results.length > 0) {
+      showTable();
+      saySaved(job, out, await writeReport(out, reportOf(job, results, false)));
+    }
+    throw error;
+  }
+  showTable();
+  const charts = await writeCharts(out, results);
+  saySaved(job, out, [...(await writeReport(out, reportOf(job, results, true))), ...charts]);
+  return EXIT.ok;
+}
+
+/** Aborts at Ctrl-C, which so ends the run between two steps; a second one ends the process at once. */
+function abortOnSignals(terminal: Terminal): { signal: AbortSignal; restore: () => void } {
+  const controller = new AbortController();
+  const onSignal = (): void => {
+    if (controller.signal.aborted) {
+      if (terminal.stdout.isTTY === true) terminal.stdout.write("\x1b[?25h\n");
+      process.exit(EXIT.interrupted);
+    }
+    controller.abort(new InterruptedError());
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+  return {
+    signal: controller.signal,
+    restore: () => {
+      process.off("SIGINT", onSignal);
+      process.off("SIGTERM", onSignal);
+    },
+  };
+}
+
+/**
+ * Runs the command.
+ * @returns the exit code.
+ * @throws UsageError, DataError, DeviceError, CheckpointError … before anything was written, and
+ * InterruptedError.
+ */
+export async function finetune(options: FinetuneOptions, terminal: Terminal): Promise<number> {
+  const { signal, restore } = abortOnSignals(terminal);
+  try {
+    const job = await prepare(options, terminal, signal);
+    describeJob(job);
+    return await (options.mode === null ? runAll(job) : runOne(options.mode, job));
+  } finally {
+    restore();
+  }
+}

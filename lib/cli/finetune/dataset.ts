@@ -1,0 +1,132 @@
+// The data of a run: texts from a file or built in, split, encoded, and dealt out in batches.
+
+import {
+  DataLoader,
+  loadBuiltinReviews,
+  loadTextDataset,
+  padBatch,
+  splitDataset,
+  type Split,
+  type TextDataset,
+  type TextTokenizer,
+  type TokenBatch,
+} from "../../data/index.js";
+import { DataError } from "../../errors.js";
+import type { FinetuneOptions, Padding } from "./options.js";
+
+/** Shares of the whole that are not trained on. */
+const SHARES = { validation: 0.1, test: 0.2 };
+
+/** Texts in three parts. */
+export interface SplitTexts extends Split<TextDataset> {
+  /** What the report calls it. */
+  readonly source: string;
+  readonly labelNames: readonly string[];
+}
+
+/** One text. */
+export interface Sample {
+  readonly ids: readonly number[];
+  readonly label: number;
+}
+
+/** Encoded texts in three parts. */
+export interface EncodedData extends Split<readonly Sample[]> {
+  /** Texts that were cut off. */
+  readonly truncated: number;
+}
+
+/** A padded batch with its labels. */
+export interface Batch extends TokenBatch {
+  readonly labels: Int32Array;
+}
+
+/** Numbers the classes as a trained head does, where it knows just these names. */
+export function numberClassesAs(names: readonly string[], dataset: TextDataset): TextDataset {
+  const { labelNames, labels } = dataset;
+  const ids = labelNames.map((name) => names.indexOf(name));
+  if (names.length !== labelNames.length || ids.includes(-1)) return dataset;
+  return { ...dataset, labels: labels.map((label) => ids[label]!), labelNames: names };
+}
+
+/**
+ * Reads and splits the texts; the same seed gives the same split.
+ * @param headNames the classes of a head that is to be trained on, by id.
+ * @throws DataError where the file is of no use.
+ */
+export async function loadTexts(
+  options: Pick<FinetuneOptions, "data" | "textColumn" | "labelColumn" | "seed">,
+  headNames: readonly string[] | null = null,
+): Promise<SplitTexts> {
+  const { data, textColumn, labelColumn, seed } = options;
+  const read =
+    data === null
+      ? await loadBuiltinReviews()
+      : await loadTextDataset(data, { textColumn, labelColumn });
+  const dataset = headNames === null ? read : numberClassesAs(headNames, read);
+  const { labelNames } = dataset;
+  return { source: data ?? "built-in", labelNames, ...splitDataset(dataset, { ...SHARES, seed }) };
+}
+
+/**
+ * Token ids of all texts, cut off at `maxLength` tokens.
+ * @throws DataError where the tokenizer has ids that the model does not.
+ */
+export function encodeTexts(
+  texts: Split<TextDataset>,
+  tokenizer: TextTokenizer,
+  options: { readonly maxLength: number; readonly vocabSize: number },
+): EncodedData {
+  const { maxLength, vocabSize } = options;
+  let truncated = 0;
+  const encode = (part: TextDataset): Sample[] =>
+    part.texts.map((text, index) => {
+      // One token more shows whether something is cut off.
+      const all = tokenizer.encode(text, { maxLength: maxLength + 1 });
+      const cut = all.length > maxLength;
+      if (cut) truncated++;
+      const ids = cut ? tokenizer.encode(text, { maxLength }) : all;
+      const outside = ids.find((id) => id >= vocabSize);
+      if (outside !== undefined) {
+        throw new DataError(
+          `finetune: token id ${outside} of the tokenizer — the model has ${vocabSize} tokens; ` +
+            `tokenizer.json and config.json do not belong together`,
+          { op: "finetune" },
+        );
+      }
+      return { ids, label: part.labels[index]! };
+    });
+  const [train, validation, test] = [texts.train, texts.validation, texts.test].map(encode);
+  return { train: train!, validation: validation!, test: test!, truncated };
+}
+
+/** How {@link batchesOf} makes batches. */
+export interface BatchOptions {
+  readonly batchSize: number;
+  readonly padId: number;
+  readonly padding: Padding;
+  readonly maxLength: number;
+  /** A new order in each epoch, decided by this; left out: the order of the samples. */
+  readonly shuffleSeed?: number;
+}
+
+/** Batches of samples; one iteration is one epoch. */
+export function batchesOf(
+  samples: readonly Sample[],
+  options: BatchOptions,
+): DataLoader<Sample, Batch> {
+  const { batchSize, padId, padding, maxLength, shuffleSeed } = options;
+  const length = padding === "max-length" ? maxLength : undefined;
+  return new DataLoader<Sample, Batch>(samples, {
+    batchSize,
+    shuffle: shuffleSeed !== undefined,
+    seed: shuffleSeed ?? 0,
+    collate: (items) => ({
+      ...padBatch(
+        items.map(({ ids }) => ids),
+        { padId, length },
+      ),
+      labels: Int32Array.from(items, ({ label }) => label),
+    }),
+  });
+}

@@ -1,0 +1,149 @@
+// The model and tokenizer of a run: from a directory, or small and new.
+
+import { readFile, stat } from "node:fs/promises";
+import path from "node:path";
+
+import { TextTokenizer, type Split, type TextDataset } from "../../data/index.js";
+import type { Device } from "../../dtype.js";
+import { CheckpointError } from "../../errors.js";
+import { DistilBertForSequenceClassification } from "../../models/distilbert.js";
+import type { DistilBertConfig } from "../../models/distilbert-config.js";
+import { UsageError } from "../usage.js";
+import type { FinetuneOptions } from "./options.js";
+
+/** The built-in model: large enough to learn the built-in reviews, small enough for two cores. */
+export const BUILTIN_MODEL = {
+  dim: 128,
+  nLayers: 2,
+  nHeads: 4,
+  hiddenDim: 256,
+  dropout: 0.1,
+  attentionDropout: 0.1,
+  seqClassifDropout: 0.1,
+} as const satisfies Partial<DistilBertConfig>;
+
+/** Entries at most of the vocabulary that is trained from the data. */
+const BUILTIN_VOCABULARY = 2048;
+
+const DEFAULT_LENGTH = { builtin: 64, pretrained: 128 };
+
+/** A model that can be made anew for each run, and what goes with it. */
+export interface ModelPlan {
+  /** What the report calls it. */
+  readonly source: string;
+  readonly tokenizer: TextTokenizer;
+  readonly config: DistilBertConfig;
+  readonly parameters: number;
+  readonly maxLength: number;
+  /** float32 weights; new ones are drawn from the random generator. */
+  create(): Promise<DistilBertForSequenceClassification>;
+}
+
+type PlanOptions = Pick<FinetuneOptions, "model" | "maxLength">;
+
+async function requireDirectory(directory: string): Promise<void> {
+  const found = await stat(directory).catch(() => null);
+  if (found?.isDirectory() === true) return;
+  const what = found === null ? "no such directory" : "not a directory";
+  throw new CheckpointError(`--model ${directory}: ${what}`, { op: "finetune" });
+}
+
+/** The class names in a model's config.json, by id; null where it has none, or only LABEL_0, ….  */
+export async function classNamesOf(directory: string): Promise<string[] | null> {
+  const file = path.join(directory, "config.json");
+  // What is wrong with the file is said when the model is read.
+  const text = await readFile(file, "utf8").catch(() => "null");
+  let names: unknown;
+  try {
+    names = (JSON.parse(text) as { id2label?: unknown } | null)?.id2label;
+  } catch {
+    return null;
+  }
+  if (names === null || typeof names !== "object") return null;
+  const list = Object.keys(names).map((_, id) => (names as Record<string, unknown>)[String(id)]);
+  const usable = list.every((name) => typeof name === "string" && !/^LABEL_\d+$/.test(name));
+  return usable ? (list as string[]) : null;
+}
+
+function countParameters(model: DistilBertForSequenceClassification): number {
+  return model.parameters().reduce((sum, { numel }) => sum + numel, 0);
+}
+
+async function pretrainedPlan(
+  directory: string,
+  options: PlanOptions,
+  numLabels: number,
+  device: Device,
+): Promise<ModelPlan> {
+  await requireDirectory(directory);
+  const tokenizer = await TextTokenizer.fromDirectory(directory);
+  const create = (): Promise<DistilBertForSequenceClassification> =>
+    DistilBertForSequenceClassification.fromPretrained(directory, {
+      numLabels,
+      dtype: "float32",
+      device,
+    });
+  // Read once before any work is done, so that a broken file is found now.
+  const model = await create();
+  const { config } = model;
+  const parameters = countParameters(model);
+  model.dispose();
+  const most = config.maxPositionEmbeddings;
+  const maxLength = options.maxLength ?? Math.min(DEFAULT_LENGTH.pretrained, most);
+  if (maxLength > most) {
+    throw new UsageError(
+      `--max-length: expected at most ${most}, the positions of ${directory}, got ${maxLength}`,
+    );
+  }
+  return { source: directory, tokenizer, config, parameters, maxLength, create };
+}
+
+function builtinPlan(
+  options: PlanOptions,
+  texts: Split<TextDataset>,
+  numLabels: number,
+  device: Device,
+): ModelPlan {
+  const maxLength = options.maxLength ?? DEFAULT_LENGTH.builtin;
+  const tokenizer = TextTokenizer.train(texts.train.texts, {
+    vocabSize: BUILTIN_VOCABULARY,
+    modelMaxLength: maxLength,
+  });
+  const sizes = {
+    ...BUILTIN_MODEL,
+    vocabSize: tokenizer.vocabSize,
+    maxPositionEmbeddings: maxLength,
+    padTokenId: tokenizer.padId,
+    numLabels,
+  };
+  const make = (): DistilBertForSequenceClassification =>
+    new DistilBertForSequenceClassification(sizes, { device });
+  const model = make();
+  const { config } = model;
+  const parameters = countParameters(model);
+  model.dispose();
+  return {
+    source: "built-in",
+    tokenizer,
+    config,
+    parameters,
+    maxLength,
+    create: () => Promise.resolve(make()),
+  };
+}
+
+/**
+ * The plan that the options ask for.
+ * @throws UsageError for a `--max-length` beyond the model's, CheckpointError or DataError where a
+ * file of the model is missing or broken.
+ */
+export function planModel(
+  options: PlanOptions,
+  texts: Split<TextDataset>,
+  numLabels: number,
+  device: Device,
+): Promise<ModelPlan> {
+  return options.model === null
+    ? Promise.resolve(builtinPlan(options, texts, numLabels, device))
+    : pretrainedPlan(options.model, options, numLabels, device);
+}

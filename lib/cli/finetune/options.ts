@@ -1,0 +1,181 @@
+// The options of `mixprec finetune`: what they are called, what they may be, what they default to.
+
+import { Option, type Command } from "commander";
+
+import type { Device } from "../../dtype.js";
+import { MixprecError } from "../../errors.js";
+import { positiveNumber, UsageError, wholeNumber } from "../usage.js";
+import { modeOf, type Mode } from "./modes.js";
+
+/** To which length a batch is padded: that of its longest text, or always the largest. */
+export type Padding = "longest" | "max-length";
+
+/** A checked command line; null where the default depends on the model. */
+export interface FinetuneOptions {
+  /** Null: the built-in reviews. */
+  readonly data: string | null;
+  readonly textColumn: string;
+  readonly labelColumn: string;
+  /** A directory in Hugging Face's layout; null: the built-in small configuration. */
+  readonly model: string | null;
+  /** What to run: one mode, or with `--compare` null for all of them. */
+  readonly mode: Mode | null;
+  readonly epochs: number;
+  readonly batchSize: number;
+  readonly learningRate: number;
+  readonly maxLength: number | null;
+  readonly padding: Padding;
+  readonly seed: number;
+  readonly device: Device | "auto";
+  readonly threads: number | null;
+  /** Null: nothing is written. */
+  readonly out: string | null;
+}
+
+/** Where a comparison writes to without `--out`. */
+export const REPORT_DIRECTORY = "mixprec-report";
+
+/** Learning rates that go with the models: from new weights, and from trained ones. */
+const LEARNING_RATES = { builtin: 1e-3, pretrained: 5e-5 };
+
+interface RawOptions {
+  data?: string;
+  textColumn: string;
+  labelColumn: string;
+  model?: string;
+  precision?: string;
+  matmulPrecision?: string;
+  epochs: number;
+  batchSize: number;
+  lr?: number;
+  maxLength?: number;
+  padding: Padding;
+  seed: number;
+  device: string;
+  threads?: number;
+  compare?: true;
+  out?: string;
+}
+
+const HELP = `
+Exit code: 0 after success, 1 after a failure or a run that diverged (a comparison reports it and goes
+on), 2 for a wrong command line, 130 after Ctrl-C.
+
+With --out, a single run writes config.json, model.safetensors, tokenizer.json and results.json, and a
+comparison results.json, comparison.svg and loss.svg. Files of these names are replaced when all is
+done, others stay.`;
+
+/** Declares the options on a command. */
+export function declareOptions(command: Command): Command {
+  return command
+    .option("--data <file>", "labelled texts, .csv or .jsonl (default: the built-in reviews)")
+    .option("--text-column <name>", "column of the texts", "text")
+    .option("--label-column <name>", "column of the labels: 0, 1, … or names", "label")
+    .option(
+      "--model <dir>",
+      "DistilBERT to start from: config.json, model.safetensors, tokenizer.json" +
+        " (default: a small new one, its vocabulary trained from the data)",
+    )
+    .option(
+      "--precision <mode>",
+      "32-true, 16-mixed, bf16-mixed, 16-true, bf16-true or 64-true (default: 32-true)",
+    )
+    .option(
+      "--matmul-precision <precision>",
+      "of float32 products: highest, high or medium (default: highest)",
+    )
+    .option(
+      "--epochs <n>",
+      "passes over the training texts",
+      wholeNumber({ least: 1, most: 10_000 }),
+      4,
+    )
+    .option("--batch-size <n>", "texts in a step", wholeNumber({ least: 1, most: 65_536 }), 16)
+    .option(
+      "--lr <rate>",
+      "AdamW's learning rate, reached after a tenth of the steps and decaying to 0" +
+        ` (default: ${LEARNING_RATES.builtin}, with --model ${LEARNING_RATES.pretrained})`,
+      positiveNumber,
+    )
+    .option(
+      "--max-length <n>",
+      "tokens of a text at most, special ones included (default: 64, with" +
+        " --model 128 or what the model takes)",
+      wholeNumber({ least: 3, most: 65_536 }),
+    )
+    .addOption(
+      new Option("--padding <length>", "pad a batch to its longest text or to --max-length")
+        .choices(["longest", "max-length"])
+        .default("longest"),
+    )
+    .option("--seed <n>", "decides weights, order, split and dropout", wholeNumber({ least: 0 }), 1)
+    .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
+    .option(
+      "--threads <n>",
+      "threads of the CPU; results do not depend on it",
+      wholeNumber({ least: 1, most: 1024 }),
+    )
+    .option("--compare", "run every precision from the same seed and compare them")
+    .option("--out <dir>", `where to save (default: nowhere, with --compare ./${REPORT_DIRECTORY})`)
+    .addHelpText("after", HELP);
+}
+
+/** A precision that does not exist is a mistake in the command line. */
+function modeOfOptions(precision = "32-true", matmulPrecision = "highest"): Mode {
+  try {
+    return modeOf(precision, matmulPrecision);
+  } catch (cause) {
+    if (cause instanceof MixprecError) throw new UsageError(`--${cause.message}`, cause);
+    throw cause;
+  }
+}
+
+function checkName(option: string, value: string | undefined): void {
+  if (value?.trim() === "") throw new UsageError(`${option}: expected a name, got an empty one`);
+}
+
+/**
+ * What the declared options were parsed to, checked as a whole.
+ * @throws UsageError for a value that does not exist or options that exclude each other.
+ */
+export function checkOptions(raw: RawOptions): FinetuneOptions {
+  checkName("--data", raw.data);
+  checkName("--model", raw.model);
+  checkName("--out", raw.out);
+  checkName("--text-column", raw.textColumn);
+  checkName("--label-column", raw.labelColumn);
+  if (raw.textColumn === raw.labelColumn) {
+    throw new UsageError(
+      `--text-column, --label-column: expected two different columns, got "${raw.textColumn}" twice`,
+    );
+  }
+  const compare = raw.compare === true;
+  for (const [option, value] of [
+    ["--precision", raw.precision],
+    ["--matmul-precision", raw.matmulPrecision],
+  ] as const) {
+    if (compare && value !== undefined) {
+      throw new UsageError(`${option}: does not go with --compare, which runs every precision`);
+    }
+  }
+  if (!/^(auto|cpu|cuda(:\d{1,3})?)$/.test(raw.device)) {
+    throw new UsageError(`--device: expected auto, cpu, cuda or cuda:N, got "${raw.device}"`);
+  }
+  const { builtin, pretrained } = LEARNING_RATES;
+  return {
+    data: raw.data ?? null,
+    textColumn: raw.textColumn,
+    labelColumn: raw.labelColumn,
+    model: raw.model ?? null,
+    mode: compare ? null : modeOfOptions(raw.precision, raw.matmulPrecision),
+    epochs: raw.epochs,
+    batchSize: raw.batchSize,
+    learningRate: raw.lr ?? (raw.model === undefined ? builtin : pretrained),
+    maxLength: raw.maxLength ?? null,
+    padding: raw.padding,
+    seed: raw.seed,
+    device: raw.device as Device | "auto",
+    threads: raw.threads ?? null,
+    out: raw.out ?? (compare ? REPORT_DIRECTORY : null),
+  };
+}

@@ -1,0 +1,144 @@
+import { Command } from "commander";
+import { describe, expect, it } from "vitest";
+
+import {
+  checkOptions,
+  declareOptions,
+  type FinetuneOptions,
+} from "../../lib/cli/finetune/options.js";
+import { run } from "../../lib/cli/main.js";
+import { UsageError } from "../../lib/cli/usage.js";
+import { recordTerminal } from "./terminal.js";
+
+function parse(...args: string[]): FinetuneOptions {
+  const silent = { writeErr: () => undefined, outputError: () => undefined };
+  const command = declareOptions(new Command().exitOverride().configureOutput(silent));
+  return checkOptions(command.parse(args, { from: "user" }).opts());
+}
+
+describe("the options of finetune", () => {
+  it("default to one run in float32 on the built-in data, which writes nothing", () => {
+    expect(parse()).toMatchObject({
+      data: null,
+      textColumn: "text",
+      labelColumn: "label",
+      model: null,
+      mode: { precision: "32-true", matmulPrecision: "highest" },
+      maxLength: null,
+      padding: "longest",
+      device: "auto",
+      threads: null,
+      out: null,
+    });
+  });
+
+  it("take the learning rate and the place of the report from what is to be done", () => {
+    expect(parse().learningRate).toBe(1e-3);
+    expect(parse("--model", "m").learningRate).toBe(5e-5);
+    expect(parse("--model", "m", "--lr", "1e-4").learningRate).toBe(1e-4);
+    expect(parse("--compare")).toMatchObject({ mode: null, out: "mixprec-report" });
+    expect(parse("--compare", "--out", "o").out).toBe("o");
+  });
+
+  it("are all read", () => {
+    const args =
+      "--data d.csv --text-column t --label-column l --model m --precision bf16 " +
+      "--matmul-precision medium --epochs 2 --batch-size 3 --lr 0.5 --max-length 40 " +
+      "--padding max-length --seed 9007199254740991 --device cuda:1 --threads 2 --out o";
+    expect(parse(...args.split(" "))).toEqual({
+      data: "d.csv",
+      textColumn: "t",
+      labelColumn: "l",
+      model: "m",
+      mode: {
+        name: "bf16-mixed medium",
+        precision: "bf16-mixed",
+        matmulPrecision: "medium",
+      },
+      epochs: 2,
+      batchSize: 3,
+      learningRate: 0.5,
+      maxLength: 40,
+      padding: "max-length",
+      seed: 9007199254740991,
+      device: "cuda:1",
+      threads: 2,
+      out: "o",
+    });
+  });
+
+  it.each([
+    ["--precision", "32"],
+    ["--matmul-precision", "high"],
+  ])("refuse %s together with --compare", (option, value) => {
+    expect(() => parse("--compare", option, value)).toThrow(UsageError);
+    expect(() => parse("--compare", option, value)).toThrow(
+      `${option}: does not go with --compare`,
+    );
+  });
+});
+
+describe("mixprec", () => {
+  it.each([
+    [
+      ["finetune", "--lr", "nan"],
+      /--lr <rate>' argument 'nan' is invalid. Expected a finite number/,
+    ],
+    [["finetune", "--lr", "NaN"], /finite number above 0/],
+    [["finetune", "--lr", "Infinity"], /finite number above 0/],
+    [["finetune", "--lr", "1e999"], /finite number above 0/],
+    [["finetune", "--lr", "0"], /finite number above 0/],
+    [["finetune", "--lr=-1e-3"], /finite number above 0/],
+    [["finetune", "--lr", "0x1"], /finite number above 0/],
+    [["finetune", "--lr", ""], /finite number above 0/],
+    [["finetune", "--epochs", "0"], /whole number from 1 to 10000/],
+    [["finetune", "--epochs", "1.5"], /whole number from 1/],
+    [["finetune", "--batch-size", "-4"], /whole number from 1/],
+    [["finetune", "--batch-size", "1e1"], /whole number from 1/],
+    [["finetune", "--max-length", "2"], /whole number from 3/],
+    [["finetune", "--seed", "-1"], /whole number of at least 0/],
+    [["finetune", "--seed", "9007199254740992"], /whole number of at least 0/],
+    [["finetune", "--threads", "0"], /whole number from 1 to 1024/],
+    [["finetune", "--padding", "none"], /Allowed choices are longest, max-length/],
+    [["finetune", "--precision", "8-true"], /--precision: expected one of 32-true.*got "8-true"/],
+    [["finetune", "--precision", "transformer-engine"], /--precision: transformer-engine computes/],
+    [["finetune", "--matmul-precision", "low"], /--matmul-precision: expected highest, high or/],
+    [["finetune", "--device", "tpu"], /--device: expected auto, cpu, cuda or cuda:N, got "tpu"/],
+    [["finetune", "--device", "cuda:"], /--device: expected/],
+    [["finetune", "--data", ""], /--data: expected a name/],
+    [["finetune", "--out", " "], /--out: expected a name/],
+    [["finetune", "--text-column", "label"], /two different columns, got "label" twice/],
+    [["finetune", "--colour"], /unknown option '--colour'/],
+    [["finetune", "--epoch", "1"], /unknown option '--epoch' \(Did you mean --epochs\?\)/],
+    [["finetune", "--epochs"], /'--epochs <n>' argument missing/],
+    [["finetune", "reviews.csv"], /too many arguments/],
+    [["train"], /unknown command 'train'/],
+    [["info", "--xml"], /unknown option '--xml'/],
+  ])("%j is a wrong command line: one line, exit code 2", async (args, message) => {
+    const terminal = recordTerminal();
+    expect(await run(args, terminal)).toBe(2);
+    expect(terminal.stderr.text).toMatch(message);
+    expect(terminal.stderr.text).toMatch(/^mixprec: [^\n]*\n$/);
+    expect(terminal.stdout.text).toBe("");
+  });
+
+  it("shows help and version on standard output", async () => {
+    for (const [args, text] of [
+      [["--help"], "finetune [options]"],
+      [["finetune", "--help"], "--matmul-precision"],
+      [["help", "info"], "--json"],
+      [["--version"], /^\d+\.\d+\.\d+\n$/],
+    ] as const) {
+      const terminal = recordTerminal();
+      expect(await run(args, terminal)).toBe(0);
+      expect(terminal.stdout.text).toMatch(text);
+      expect(terminal.stderr.text).toBe("");
+    }
+  });
+
+  it("shows help as an error where no command was given", async () => {
+    const terminal = recordTerminal();
+    expect(await run([], terminal)).toBe(2);
+    expect(terminal.stderr.text).toContain("Usage: mixprec");
+  });
+});
