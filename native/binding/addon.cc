@@ -1,8 +1,8 @@
 // The whole boundary between JavaScript and C++. Generic: it moves handles, shapes and numbers, and
 // knows no op by name, so adding one does not touch it.
 //
-// Arguments travel in a command buffer, an array of doubles that both sides hold (a call that passes
-// nothing costs a third of one that passes four numbers). Layout of a run:
+// Arguments travel in a command buffer, an array of doubles that both sides hold (a call that
+// passes nothing costs a third of one that passes four numbers). Layout of a run:
 //   in:  op, inputs, outputs, attributes (three counts), device, input handles...,
 //        per output: dtype, rank, extents...; attributes...
 //   out: output handles...
@@ -43,6 +43,22 @@ struct Instance {
   std::vector<Tensor> outputs;
 };
 
+// Lets go of the tensors of a call, whether it returns or throws.
+class CallTensors {
+ public:
+  explicit CallTensors(Instance& self) : self_(self) { clear(); }
+  CallTensors(const CallTensors&) = delete;
+  CallTensors& operator=(const CallTensors&) = delete;
+  ~CallTensors() { clear(); }
+
+ private:
+  void clear() {
+    self_.inputs.clear();
+    self_.outputs.clear();
+  }
+  Instance& self_;
+};
+
 Instance* instance(napi_env env) {
   void* data = nullptr;
   napi_get_instance_data(env, &data);
@@ -71,16 +87,13 @@ napi_value guarded(napi_env env, const Body& body) {
   return nullptr;
 }
 
+// Tells the collector, once in a while, how the memory behind its objects has changed.
 void report_external_memory(napi_env env, Instance& self, int64_t bytes) {
-  self.unreported_bytes += bytes;
+  self.unreported_bytes += bytes - self.handles.take_released_bytes();
   if (std::abs(self.unreported_bytes) < kExternalMemoryStep * kExternalMemoryShare) return;
   int64_t ignored = 0;
   napi_adjust_external_memory(env, self.unreported_bytes / kExternalMemoryShare, &ignored);
   self.unreported_bytes = 0;
-}
-
-void release_counted(Instance& self, int32_t handle) {
-  self.handles.release(handle);
 }
 
 int64_t storage_bytes(const Tensor& tensor) {
@@ -117,25 +130,23 @@ napi_value run(napi_env env, napi_callback_info) {
     call.num_attrs = static_cast<int32_t>(cursor[3]);
     Backend& backend = backend_for(cursor[4]);
     cursor += 5;
-    self.inputs.clear();
-    self.outputs.clear();
+    const CallTensors tensors(self);
     for (int32_t i = 0; i < call.num_inputs; ++i) {
       self.inputs.push_back(self.handles.get(*cursor++));
     }
-    int64_t bytes = 0;
     for (int32_t i = 0; i < call.num_outputs; ++i) {
       self.outputs.push_back(allocate(backend, cursor));
-      bytes += storage_bytes(self.outputs.back());
     }
     call.inputs = self.inputs.data();
     call.outputs = self.outputs.data();
     call.attrs = cursor;
     run_op(backend, op, call);
-    self.inputs.clear();
+    int64_t bytes = 0;
     for (int32_t i = 0; i < call.num_outputs; ++i) {
-      self.command[i] = self.handles.add(std::move(self.outputs[i]));
+      const int64_t own = storage_bytes(self.outputs[i]);
+      self.command[i] = self.handles.add(std::move(self.outputs[i]), own);
+      bytes += own;
     }
-    self.outputs.clear();
     report_external_memory(env, self, bytes);
     return nullptr;
   });
@@ -188,7 +199,7 @@ napi_value from_bytes(napi_env env, napi_callback_info info) {
     const size_t bytes = tensor.storage->bytes();
     check(source.ByteLength() == bytes, "the bytes given do not fill the tensor");
     if (bytes > 0) backend.copy_from_host(tensor.data, source.Data(), bytes);
-    self.command[0] = self.handles.add(std::move(tensor));
+    self.command[0] = self.handles.add(std::move(tensor), static_cast<int64_t>(bytes));
     report_external_memory(env, self, static_cast<int64_t>(bytes));
     return nullptr;
   });
@@ -270,7 +281,7 @@ napi_value release(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
   int32_t handle = -1;
   napi_get_value_int32(env, argument, &handle);
-  release_counted(*instance(env), handle);
+  instance(env)->handles.release(handle);
   return nullptr;
 }
 
@@ -298,9 +309,8 @@ napi_value command_buffer(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
     Instance& self = *instance(env);
     const Napi::CallbackInfo arguments(env, info);
-    const auto doubles =
-        std::max(kInitialCommandDoubles,
-                 static_cast<size_t>(arguments[0].As<Napi::Number>().Int64Value()));
+    const auto doubles = std::max(
+        kInitialCommandDoubles, static_cast<size_t>(arguments[0].As<Napi::Number>().Int64Value()));
     if (doubles > self.command_doubles) {
       Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, doubles * sizeof(double));
       self.command_buffer = Napi::Persistent(buffer);
@@ -339,31 +349,35 @@ napi_value empty_cache(napi_env env, napi_callback_info) {
   });
 }
 
-Napi::Value names(Napi::Env env, const char* const* list, int32_t count) {
+napi_value names(Napi::Env env, const char* const* list, int32_t count) {
   Napi::Array array = Napi::Array::New(env, count);
   for (int32_t i = 0; i < count; ++i) array.Set(i, Napi::String::New(env, list[i]));
   return array;
 }
 
-Napi::Value vocabulary(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("ops", names(env, kOpNames, kOpCount));
-  object.Set("unary", names(env, kUnaryNames, kUnaryCount));
-  object.Set("unaryGrad", names(env, kUnaryGradNames, kUnaryGradCount));
-  object.Set("binary", names(env, kBinaryNames, kBinaryCount));
-  object.Set("compare", names(env, kCompareNames, kCompareCount));
-  object.Set("isa", Napi::String::New(env, cpu::isa_name(cpu::isa())));
-  return object;
+napi_value vocabulary(napi_env env, napi_callback_info) {
+  return guarded(env, [&]() -> napi_value {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("ops", names(env, kOpNames, kOpCount));
+    object.Set("unary", names(env, kUnaryNames, kUnaryCount));
+    object.Set("unaryGrad", names(env, kUnaryGradNames, kUnaryGradCount));
+    object.Set("binary", names(env, kBinaryNames, kBinaryCount));
+    object.Set("compare", names(env, kCompareNames, kCompareCount));
+    object.Set("isa", Napi::String::New(env, cpu::isa_name(cpu::isa())));
+    return object;
+  });
 }
 
-Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
-  cpu::set_num_threads(info[0].As<Napi::Number>().Int32Value());
-  return info.Env().Undefined();
+napi_value set_num_threads(napi_env env, napi_callback_info info) {
+  return guarded(env, [&]() -> napi_value {
+    const Napi::CallbackInfo arguments(env, info);
+    cpu::set_num_threads(arguments[0].As<Napi::Number>().Int32Value());
+    return nullptr;
+  });
 }
 
-Napi::Value num_threads(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), cpu::num_threads());
+napi_value num_threads(napi_env env, napi_callback_info) {
+  return guarded(env, [&]() -> napi_value { return Napi::Number::New(env, cpu::num_threads()); });
 }
 
 void export_raw(napi_env env, napi_value exports, const char* name, napi_callback callback) {
@@ -374,10 +388,8 @@ void export_raw(napi_env env, napi_value exports, const char* name, napi_callbac
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   napi_set_instance_data(
-      env, new Instance, [](node_api_basic_env, void* data, void*) {
-        delete static_cast<Instance*>(data);
-      },
-      nullptr);
+      env, new Instance,
+      [](node_api_basic_env, void* data, void*) { delete static_cast<Instance*>(data); }, nullptr);
   export_raw(env, exports, "run", run);
   export_raw(env, exports, "view", view);
   export_raw(env, exports, "fromBytes", from_bytes);
@@ -389,9 +401,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_raw(env, exports, "memoryStats", memory_stats);
   export_raw(env, exports, "resetPeakMemoryStats", reset_peak_memory_stats);
   export_raw(env, exports, "emptyCache", empty_cache);
-  exports.Set("vocabulary", Napi::Function::New(env, vocabulary));
-  exports.Set("setNumThreads", Napi::Function::New(env, set_num_threads));
-  exports.Set("numThreads", Napi::Function::New(env, num_threads));
+  export_raw(env, exports, "vocabulary", vocabulary);
+  export_raw(env, exports, "setNumThreads", set_num_threads);
+  export_raw(env, exports, "numThreads", num_threads);
   return exports;
 }
 

@@ -13,7 +13,8 @@ namespace mixprec::binding {
 
 class HandleTable {
  public:
-  int32_t add(Tensor tensor) {
+  // `owned_bytes`: memory that came with this handle and goes, but for views, with it.
+  int32_t add(Tensor tensor, int64_t owned_bytes = 0) {
     int32_t handle;
     if (free_.empty()) {
       handle = static_cast<int32_t>(slots_.size());
@@ -26,6 +27,7 @@ class HandleTable {
     }
     Slot& slot = slots_[handle];
     slot.tensor = std::move(tensor);
+    slot.owned_bytes = owned_bytes;
     slot.used = true;
     ++count_;
     return handle;
@@ -47,14 +49,14 @@ class HandleTable {
     slot.used = false;
     ++slot.generation;
     slot.tensor.storage = StorageRef();
+    released_bytes_ += std::exchange(slot.owned_bytes, 0);
     free_.push_back(handle);
     --count_;
   }
 
   // The identity of a handle's present owner, so that a late finalizer cannot free a reused slot.
   uint64_t lease(int32_t handle) const {
-    return (static_cast<uint64_t>(slots_[handle].generation) << 32) |
-           static_cast<uint32_t>(handle);
+    return (static_cast<uint64_t>(slots_[handle].generation) << 32) | static_cast<uint32_t>(handle);
   }
   void release_lease(uint64_t lease) {
     const auto handle = static_cast<int32_t>(lease & 0xffffffffu);
@@ -64,16 +66,20 @@ class HandleTable {
   }
 
   int64_t count() const { return count_; }
+  // The bytes of the handles released since the last call.
+  int64_t take_released_bytes() { return std::exchange(released_bytes_, 0); }
 
  private:
   struct Slot {
     Tensor tensor;
+    int64_t owned_bytes = 0;
     uint32_t generation = 0;
     bool used = false;
   };
   std::vector<Slot> slots_;
   std::vector<int32_t> free_;
   int64_t count_ = 0;
+  int64_t released_bytes_ = 0;
 };
 
 }  // namespace mixprec::binding

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <string>
+
+#include "core/errors.h"
 
 namespace mixprec::cpu {
 namespace {
@@ -25,11 +28,13 @@ Isa processor_isa() {
 
 Isa requested_isa() {
   const char* name = std::getenv("MIXPREC_CPU_ISA");
-  if (name == nullptr) return Isa::kAvx512;
-  for (const Isa level : {Isa::kPortable, Isa::kAvx2}) {
+  if (name == nullptr || *name == '\0') return Isa::kAvx512;
+  for (const Isa level : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
     if (std::strcmp(name, isa_name(level)) == 0) return level;
   }
-  return Isa::kAvx512;
+  throw Error(
+      ErrorCode::kArgument,
+      std::string("MIXPREC_CPU_ISA — expected portable, avx2 or avx512, got \"") + name + "\"");
 }
 
 }  // namespace

@@ -103,8 +103,8 @@ void norm_grad(Backend& backend, const OpCall& call, bool centered) {
   std::vector<T> partial(static_cast<size_t>(sums ? groups * 2 * n : 0), T{0});
   parallel_for(groups, 1, [&](int64_t begin, int64_t end) {
     for (int64_t group = begin; group < end; ++group) {
-      T* weight_sum = partial.data() + group * 2 * n;
-      T* bias_sum = weight_sum + n;
+      T* weight_sum = sums ? partial.data() + group * 2 * n : nullptr;
+      T* bias_sum = sums ? weight_sum + n : nullptr;
       const int64_t last = std::min(row_count, (group + 1) * group_rows);
       for (int64_t i = group * group_rows; i < last; ++i) {
         const T* grad = grads.row(i, 0);
