@@ -36,12 +36,14 @@ export class GELU extends Module {
   /** @throws ArgumentError for an unknown `approximate`. */
   constructor(options: GeluOptions = {}) {
     super();
-    this.approximate = options.approximate ?? "none";
-    if (this.approximate === "none" || this.approximate === "tanh") return;
-    throw new ArgumentError(
-      `GELU: approximate — expected "none" or "tanh", got ${JSON.stringify(this.approximate)}`,
-      { op: "GELU" },
-    );
+    const given: string = options.approximate ?? "none";
+    if (given !== "none" && given !== "tanh") {
+      throw new ArgumentError(
+        `GELU: approximate — expected "none" or "tanh", got ${JSON.stringify(given)}`,
+        { op: "GELU" },
+      );
+    }
+    this.approximate = given;
   }
 
   override forward(x: Tensor): Tensor {

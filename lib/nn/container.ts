@@ -111,10 +111,7 @@ export class ModuleDict<M extends Module = Module> extends Module {
 
   /** Adds modules, or replaces those that are there. */
   update(modules: Readonly<Record<string, M>> | Iterable<readonly [string, M]>): this {
-    const entries =
-      Symbol.iterator in modules
-        ? (modules as Iterable<readonly [string, M]>)
-        : Object.entries(modules as Readonly<Record<string, M>>);
+    const entries = Symbol.iterator in modules ? modules : Object.entries(modules);
     for (const [key, module] of entries) this.set(key, module);
     return this;
   }
@@ -150,9 +147,10 @@ export class Sequential extends Module {
   /** @throws ArgumentError for what is no module. */
   constructor(...modules: readonly Module[] | [Readonly<Record<string, Module>>]) {
     super();
-    const [first] = modules;
-    const plain = modules.length === 1 && first !== undefined && !(first instanceof Module);
-    const entries = plain ? Object.entries(first) : Object.entries(modules as readonly Module[]);
+    const [first] = modules as readonly unknown[];
+    const named = modules.length === 1 && first !== null && typeof first === "object";
+    const list = named && !(first instanceof Module) ? first : modules;
+    const entries: [string, unknown][] = Object.entries(list);
     for (const [key, module] of entries) {
       checkModule("Sequential", module);
       this.#items.set(key, module);

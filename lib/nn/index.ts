@@ -26,3 +26,11 @@ export {
 } from "./activation.js";
 export { ModuleDict, ModuleList, Sequential } from "./container.js";
 export { BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss } from "./loss.js";
+export { Conv2d } from "./conv.js";
+export type { Conv2dOptions } from "./conv.js";
+export { BatchNorm1d, BatchNorm2d } from "./batch-norm.js";
+export type { BatchNormOptions } from "./batch-norm.js";
+export { MultiheadAttention } from "./attention.js";
+export type { AttentionInputs, MultiheadAttentionOptions } from "./attention.js";
+export { TransformerEncoderLayer } from "./transformer.js";
+export type { EncoderInputs, TransformerEncoderLayerOptions } from "./transformer.js";

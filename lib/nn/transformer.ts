@@ -1,0 +1,108 @@
+// The encoder layer of a transformer, with torch's arguments and weight names.
+
+import type { Tensor } from "../core/tensor.js";
+import { tidy } from "../core/scope.js";
+import { ArgumentError } from "../errors.js";
+import { add, gelu, relu } from "../ops/index.js";
+import { MultiheadAttention } from "./attention.js";
+import { Dropout } from "./dropout.js";
+import { Linear } from "./linear.js";
+import { Module } from "./module.js";
+import { LayerNorm } from "./norm.js";
+import type { ParameterOptions } from "./parameter.js";
+
+/** Options of {@link TransformerEncoderLayer}. */
+export interface TransformerEncoderLayerOptions extends ParameterOptions {
+  /** Width of the feed-forward part; default 2048. */
+  dimFeedforward?: number;
+  /** Default 0.1. */
+  dropout?: number;
+  /** Between the two linear layers; default relu. */
+  activation?: "relu" | "gelu" | ((x: Tensor) => Tensor);
+  /** Default 1e-5. */
+  layerNormEps?: number;
+  /** Whether inputs are [N, L, E] instead of [L, N, E]; default false. */
+  batchFirst?: boolean;
+  /** Whether each part normalizes its input, instead of the sum behind it; default false. */
+  normFirst?: boolean;
+  /** Whether linear layers and norms have biases; default true. */
+  bias?: boolean;
+}
+
+/** What {@link TransformerEncoderLayer} takes beside the sequence; masks as in MultiheadAttention. */
+export interface EncoderInputs {
+  srcMask?: Tensor | null;
+  srcKeyPaddingMask?: Tensor | null;
+  isCausal?: boolean;
+}
+
+function activationOf(given: TransformerEncoderLayerOptions["activation"]): (x: Tensor) => Tensor {
+  if (given === undefined || given === "relu") return relu;
+  if (given === "gelu") return (x) => gelu(x);
+  if (typeof given === "function") return given;
+  throw new ArgumentError(
+    `TransformerEncoderLayer: activation — expected "relu", "gelu" or a function, got ` +
+      JSON.stringify(given),
+    { op: "TransformerEncoderLayer" },
+  );
+}
+
+/** Self-attention and a feed-forward network, each with a residual connection and a norm. */
+export class TransformerEncoderLayer extends Module {
+  readonly self_attn: MultiheadAttention;
+  readonly linear1: Linear;
+  readonly dropout: Dropout;
+  readonly linear2: Linear;
+  readonly norm1: LayerNorm;
+  readonly norm2: LayerNorm;
+  readonly dropout1: Dropout;
+  readonly dropout2: Dropout;
+  readonly normFirst: boolean;
+  readonly activation: (x: Tensor) => Tensor;
+
+  /** @throws ArgumentError for sizes below 1 or `nhead` that does not divide `dModel`. */
+  constructor(dModel: number, nhead: number, options: TransformerEncoderLayerOptions = {}) {
+    super();
+    const { dimFeedforward = 2048, dropout = 0.1, bias = true, batchFirst = false } = options;
+    const { dtype, device } = options;
+    const placed = { bias, dtype, device };
+    this.self_attn = new MultiheadAttention(dModel, nhead, { dropout, batchFirst, ...placed });
+    this.linear1 = new Linear(dModel, dimFeedforward, placed);
+    this.dropout = new Dropout(dropout);
+    this.linear2 = new Linear(dimFeedforward, dModel, placed);
+    const eps = options.layerNormEps ?? 1e-5;
+    this.norm1 = new LayerNorm(dModel, { eps, ...placed });
+    this.norm2 = new LayerNorm(dModel, { eps, ...placed });
+    this.dropout1 = new Dropout(dropout);
+    this.dropout2 = new Dropout(dropout);
+    this.normFirst = options.normFirst ?? false;
+    this.activation = activationOf(options.activation);
+  }
+
+  /** Shape of `src`: [L, N, dModel], or with N first if `batchFirst`, or [L, dModel]. */
+  override forward(src: Tensor, inputs: EncoderInputs = {}): Tensor {
+    return tidy(() => {
+      if (this.normFirst) {
+        const x = add(src, this.attend(this.norm1.forward(src), inputs));
+        return add(x, this.feedForward(this.norm2.forward(x)));
+      }
+      const x = this.norm1.forward(add(src, this.attend(src, inputs)));
+      return this.norm2.forward(add(x, this.feedForward(x)));
+    });
+  }
+
+  private attend(x: Tensor, inputs: EncoderInputs): Tensor {
+    const [attended] = this.self_attn.forward(x, x, x, {
+      attnMask: inputs.srcMask ?? null,
+      keyPaddingMask: inputs.srcKeyPaddingMask ?? null,
+      isCausal: inputs.isCausal ?? false,
+      needWeights: false,
+    });
+    return this.dropout1.forward(attended);
+  }
+
+  private feedForward(x: Tensor): Tensor {
+    const hidden = this.dropout.forward(this.activation(this.linear1.forward(x)));
+    return this.dropout2.forward(this.linear2.forward(hidden));
+  }
+}
