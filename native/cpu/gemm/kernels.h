@@ -56,7 +56,9 @@ struct StoreTarget {
   }
 };
 
-// Panels: `tile_rows` (lhs) or `tile_cols` (rhs) neighbours of the extent, stored k by k.
+// Panels: `tile_rows` (lhs) or `tile_cols` (rhs) neighbours of the extent, stored k by k; the last
+// panel of an operand is filled up with zeros. Sums go through k in order, one fused multiply-add
+// after the other, in every tile alike: a result does not depend on how the output is cut up.
 template <class Acc>
 struct KernelTable {
   int tile_rows;
@@ -65,11 +67,12 @@ struct KernelTable {
   // c = lhs panel x rhs panel, or added to c: `rows` x `vectors` * vector_width elements.
   void (*multiply_tile)(int rows, int vectors, int64_t k, const Acc* lhs, const Acc* rhs, Acc* c,
                         int64_t c_row_stride, bool accumulate);
-  // Round up `extent` to whole panels; the rest of the last one is zero.
   void (*pack_lhs)(const PanelSource& source, int64_t extent, int64_t k, Acc* panels);
   void (*pack_rhs)(const PanelSource& source, int64_t extent, int64_t k, Acc* panels);
   void (*store)(const StoreTarget<Acc>& target, int64_t rows, int64_t cols, const Acc* acc,
                 int64_t acc_row_stride);
+  // values[k] of the one row or column that the source points to.
+  void (*read_vector)(const PanelSource& source, int64_t k, Acc* values);
   // y[i] = sum over k of x[k] * matrix[i, k], for a matrix with k_stride 1 ...
   void (*matrix_vector)(const PanelSource& matrix, int64_t extent, int64_t k, const Acc* x, Acc* y);
   // ... and for one with extent_stride 1.
@@ -77,29 +80,29 @@ struct KernelTable {
 };
 
 // The largest tile of any table, for scratch on the stack.
-inline constexpr int kMaxTileRows = 16;
-inline constexpr int kMaxTileCols = 64;
+inline constexpr int kMaxTileRows = 14;
+inline constexpr int kMaxTileCols = 32;
 
 template <class Acc>
-const KernelTable<Acc>& kernels_portable();
+const KernelTable<Acc>& gemm_kernels_portable();
 template <class Acc>
-const KernelTable<Acc>& kernels_avx2();
+const KernelTable<Acc>& gemm_kernels_avx2();
 template <class Acc>
-const KernelTable<Acc>& kernels_avx512();
+const KernelTable<Acc>& gemm_kernels_avx512();
 
 template <class Acc>
-const KernelTable<Acc>& kernels() {
+const KernelTable<Acc>& gemm_kernels() {
 #if MIXPREC_X86
   switch (isa()) {
     case Isa::kAvx512:
-      return kernels_avx512<Acc>();
+      return gemm_kernels_avx512<Acc>();
     case Isa::kAvx2:
-      return kernels_avx2<Acc>();
+      return gemm_kernels_avx2<Acc>();
     case Isa::kPortable:
       break;
   }
 #endif
-  return kernels_portable<Acc>();
+  return gemm_kernels_portable<Acc>();
 }
 
 }  // namespace mixprec::cpu

@@ -1,7 +1,16 @@
 // Vectors of 16 floats and 8 doubles for AVX-512 (F, BW, DQ, VL). Included by one source file only.
 #pragma once
 
+// GCC 12 takes the undefined vectors inside its own intrinsics for mistakes (its bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 #include <cstdint>
 
@@ -24,9 +33,7 @@ struct VectorF32 {
   static Reg load_first(const float* p, int count) {
     return _mm512_maskz_loadu_ps(first(count), p);
   }
-  static void store_first(float* p, Reg r, int count) {
-    _mm512_mask_storeu_ps(p, first(count), r);
-  }
+  static void store_first(float* p, Reg r, int count) { _mm512_mask_storeu_ps(p, first(count), r); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
   static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
   static Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
@@ -113,9 +120,7 @@ struct ElementF64 {
   static __m512d load(const double* p) { return _mm512_loadu_pd(p); }
   static __m512d load_first(const double* p, int count) { return VectorF64::load_first(p, count); }
   static void store(double* p, __m512d r) { _mm512_storeu_pd(p, r); }
-  static void store_first(double* p, __m512d r, int count) {
-    VectorF64::store_first(p, r, count);
-  }
+  static void store_first(double* p, __m512d r, int count) { VectorF64::store_first(p, r, count); }
 };
 
 struct ElementF32 {
@@ -205,11 +210,9 @@ struct ElementF32AsTf32 {
   static __m512 round(__m512 r) {
     const __m512i bits = _mm512_castps_si512(r);
     const __m512i exponent = _mm512_set1_epi32(0x7f800000);
-    const __m512i rounded =
-        _mm512_and_si512(_mm512_add_epi32(bits, _mm512_set1_epi32(0x1000)),
-                         _mm512_set1_epi32(static_cast<int>(0xffffe000u)));
-    const __mmask16 special =
-        _mm512_cmpeq_epi32_mask(_mm512_and_si512(bits, exponent), exponent);
+    const __m512i rounded = _mm512_and_si512(_mm512_add_epi32(bits, _mm512_set1_epi32(0x1000)),
+                                             _mm512_set1_epi32(static_cast<int>(0xffffe000u)));
+    const __mmask16 special = _mm512_cmpeq_epi32_mask(_mm512_and_si512(bits, exponent), exponent);
     return _mm512_castsi512_ps(_mm512_mask_mov_epi32(rounded, special, bits));
   }
 };
