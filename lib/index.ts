@@ -10,6 +10,9 @@ export { Tensor } from "./core/tensor.js";
 export type { BackwardOptions } from "./core/tensor.js";
 export { grad } from "./core/tape.js";
 export type { GradOptions } from "./core/tape.js";
+export { checkpoint } from "./core/checkpoint.js";
+export { customOp } from "./core/custom-op.js";
+export type { BackwardContext, CustomOpDefinition, OutputsAndSaved } from "./core/custom-op.js";
 export { tidy } from "./core/scope.js";
 export {
   enableGrad,

@@ -1,6 +1,6 @@
 // Applies a cast policy to the arguments of an operation, with the cache of weight casts.
 
-import { isFloating, type DType } from "../dtype.js";
+import { isDType, isFloating, type DType, type FloatDType } from "../dtype.js";
 import { DTypeError } from "../errors.js";
 import { context, enableGrad, type AutocastState } from "./context.js";
 import type { CastPolicy } from "./policy.js";
@@ -39,6 +39,7 @@ function castTo(tensor: Tensor, dtype: DType, state: AutocastState, temporaries:
   // Always with history: a cast made in a noGrad pass and used again later in the region would lose
   // the weight's gradient.
   const cast = outsideScopes(() => enableGrad(() => keep(gradOps.cast(tensor, dtype))));
+  cast.node!.isShared = true;
   state.cache.set(tensor, { cast, storage, version });
   return cast;
 }
@@ -80,17 +81,18 @@ function widest(name: string, args: readonly unknown[], state: AutocastState): D
 }
 
 /**
- * The arguments of an operation, its tensors cast as `policy` says. Casts that are not in the cache are
+ * The arguments of an operation, its tensors cast as `policy` says, or to a dtype. Casts that are not in the cache are
  * added to `temporaries`: they are of use to this call only.
  */
 export function autocastInputs<A extends unknown[]>(
   name: string,
-  policy: CastPolicy,
+  policy: CastPolicy | FloatDType,
   state: AutocastState,
   args: A,
   temporaries: Tensor[],
 ): A {
-  let target: DType = policy === "low" ? state.dtype : "float32";
+  let target: DType = isDType(policy) ? policy : "float32";
+  if (policy === "low") target = state.dtype;
   if (policy === "promote") target = widest(name, args, state);
   if (policy === "float32-output") {
     const options = args.find(

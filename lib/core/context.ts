@@ -30,6 +30,17 @@ export interface AutocastRegion extends Omit<AutocastState, "cache"> {
   readonly caches: Map<FloatDType, CastCache>;
 }
 
+/** One tensor that backward needs, as a node of the tape keeps it. */
+export interface SavedTensor {
+  /**
+   * The tensor, for one run of the backward of `op`; one made for that run is in the present scope.
+   * Throws GradError where it changed since.
+   */
+  unpack(op: string): Tensor;
+  /** Lets go of the memory. */
+  free(): void;
+}
+
 export const context = {
   gradEnabled: true,
   /** What operations do now; null outside regions, in disabled ones and inside an operation. */
@@ -38,6 +49,8 @@ export const context = {
   autocastRegion: null as AutocastRegion | null,
   /** Tensors made since the innermost `tidy` began. */
   scope: null as Tensor[] | null,
+  /** How nodes keep what backward needs, where not by a second owner of it (lib/core/checkpoint.ts). */
+  saving: null as ((tensor: Tensor, op: string) => SavedTensor) | null,
   matmulPrecision: "highest" as MatmulPrecision,
   /** Counter-based generator: the next fill starts at `offset` (in blocks of four 32-bit words). */
   random: { seed: 0, offset: 0 },

@@ -2,14 +2,14 @@
 // Autocast is applied around whole operations by `defineOp`, so it comes before recording and saved
 // tensors are in the dtype that was computed with.
 
-import type { Device, DType } from "../dtype.js";
+import type { Device, DType, FloatDType } from "../dtype.js";
 import { DeviceError } from "../errors.js";
 import { runNative, runNativeMany, viewNative } from "../native.js";
 import { OP, type NativeOp } from "../op-names.js";
 import { formatShape, type Shape } from "../shape.js";
-import { context } from "./context.js";
+import { context, type AutocastState } from "./context.js";
 import { autocastInputs, finishCasts } from "./autocast-inputs.js";
-import { policyOf } from "./policy.js";
+import { policyOf, type CastPolicy } from "./policy.js";
 import { Tensor } from "./tensor.js";
 
 /** -1 for the CPU, else the CUDA ordinal. */
@@ -115,28 +115,47 @@ export function isDefinedOp(name: string): boolean {
   return definedOps.has(name);
 }
 
+/** Makes `name` an operation that the policy of an autocast region may name. */
+export function defineName(name: string): void {
+  definedOps.add(name);
+}
+
+/**
+ * Runs `implementation` on the arguments cast as `policy` says (or to a dtype), with autocast off, so
+ * that what it is made of is not cast again.
+ */
+export function runCast<A extends unknown[], R>(
+  name: string,
+  policy: CastPolicy | FloatDType,
+  state: AutocastState,
+  args: A,
+  implementation: (...args: A) => R,
+): R {
+  const temporaries: Tensor[] = [];
+  const inputs = autocastInputs(name, policy, state, args, temporaries);
+  context.autocast = null;
+  try {
+    return finishCasts(implementation(...inputs), args, inputs, temporaries);
+  } finally {
+    context.autocast = state;
+  }
+}
+
 /**
  * Makes a public operation of `implementation`: inside `autocast` its tensors are cast as the
- * operation's row in the policy says, and then it runs with autocast off, so that what it is made of
- * is not cast again. An operation whose row is `none` runs as it is.
+ * operation's row in the policy says, and then it runs with autocast off. An operation whose row is
+ * `none` runs as it is.
  */
 export function defineOp<A extends unknown[], R>(
   name: string,
   implementation: (...args: A) => R,
 ): (...args: A) => R {
-  definedOps.add(name);
+  defineName(name);
   return (...args: A): R => {
     const state = context.autocast;
     if (state === null) return implementation(...args);
     const policy = policyOf(name, state.policy);
     if (policy === "none") return implementation(...args);
-    const temporaries: Tensor[] = [];
-    const inputs = autocastInputs(name, policy, state, args, temporaries);
-    context.autocast = null;
-    try {
-      return finishCasts(implementation(...inputs), args, inputs, temporaries);
-    } finally {
-      context.autocast = state;
-    }
+    return runCast(name, policy, state, args, implementation);
   };
 }

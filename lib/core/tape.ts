@@ -3,7 +3,7 @@
 import type { Device, DType } from "../dtype.js";
 import { GradError, ShapeError } from "../errors.js";
 import { formatShape, sameShape, type Shape } from "../shape.js";
-import { context } from "./context.js";
+import { context, type SavedTensor } from "./context.js";
 import { keep } from "./scope.js";
 import { tapeEntry, Tensor, type BackwardOptions } from "./tensor.js";
 
@@ -47,6 +47,50 @@ interface OutputMeta {
 
 let nextSequence = 0;
 
+let enginesRunning = 0;
+const atEnd: (() => void)[] = [];
+
+/** Runs `callback` when the backward that is running now, the outermost one, has ended. */
+export function afterBackward(callback: () => void): void {
+  atEnd.push(callback);
+}
+
+/** Throws GradError where `tensor` was written to since its storage had `version`. */
+export function checkVersion(tensor: Tensor, version: number, op: string): void {
+  const now = tensor.handle.storage.version;
+  if (now === version) return;
+  throw new GradError(
+    `backward: ${op} saved a ${tensor.dtype} tensor of shape ${formatShape(tensor.shape)} that was ` +
+      `changed in place since: it is at version ${now}, expected ${version}`,
+    { op },
+  );
+}
+
+/** A second owner of a tensor, which keeps its memory until backward has passed. */
+class OwnedTensor implements SavedTensor {
+  private readonly tensor: Tensor;
+  private readonly version: number;
+
+  constructor(tensor: Tensor) {
+    this.tensor = tensor.alias();
+    this.version = tensor.handle.storage.version;
+  }
+
+  unpack(op: string): Tensor {
+    checkVersion(this.tensor, this.version, op);
+    return this.tensor;
+  }
+
+  free(): void {
+    this.tensor.dispose();
+  }
+}
+
+/** Keeps a tensor for a backward to come. */
+export function saveTensor(tensor: Tensor, op: string): SavedTensor {
+  return context.saving === null ? new OwnedTensor(tensor) : context.saving(tensor, op);
+}
+
 /** A recorded operation. */
 export class GradNode {
   /** Grows with every node: inputs are always older than what is made of them. */
@@ -54,15 +98,14 @@ export class GradNode {
   /** The nodes that made the inputs, or accumulate into them; null where no gradient flows. */
   readonly next: readonly (GradNode | null)[];
   readonly nextIndex: readonly number[];
-  private readonly saved: Tensor[] = [];
-  private readonly savedVersions: number[] = [];
+  private saved: readonly SavedTensor[] = [];
   private freed = false;
 
   constructor(
     readonly name: string,
     inputs: readonly (Tensor | null | undefined)[],
     readonly outputs: readonly OutputMeta[],
-    private readonly backwardFn: BackwardFn | null,
+    private backwardFn: BackwardFn | null,
     /** The leaf that this node accumulates into, when it does. */
     readonly leaf: Tensor | null = null,
   ) {
@@ -71,10 +114,7 @@ export class GradNode {
   }
 
   save(tensors: readonly Tensor[]): void {
-    for (const tensor of tensors) {
-      this.saved.push(tensor.alias());
-      this.savedVersions.push(tensor.handle.storage.version);
-    }
+    this.saved = tensors.map((tensor) => saveTensor(tensor, this.name));
   }
 
   /** Computes the gradients of the inputs. */
@@ -86,31 +126,27 @@ export class GradNode {
         { op: this.name },
       );
     }
-    this.saved.forEach((tensor, i) => {
-      const version = tensor.handle.storage.version;
-      if (version !== this.savedVersions[i]) {
-        throw new GradError(
-          `backward: ${this.name} saved a ${tensor.dtype} tensor of shape ` +
-            `${formatShape(tensor.shape)} that was changed in place since: it is at version ` +
-            `${version}, expected ${this.savedVersions[i]}`,
-          { op: this.name },
-        );
-      }
-    });
+    const tensors = this.saved.map((saved) => saved.unpack(this.name));
     return this.backwardFn!(
       gradOutputs,
-      this.saved,
+      tensors,
       this.next.map((node) => node !== null),
     );
   }
 
-  /** Lets go of the saved tensors. A node without any stays usable: the cached cast of a weight is in
-   * the graphs of several losses, each with a backward of its own. */
+  /**
+   * Set on the cached cast of a weight: it is in the graphs of several losses, each with a backward of
+   * its own, and outlives the first.
+   */
+  isShared = false;
+
+  /** Lets go of the saved tensors. */
   free(): void {
-    if (this.leaf !== null || this.saved.length === 0) return;
+    if (this.leaf !== null || this.isShared) return;
     this.freed = true;
-    for (const tensor of this.saved) tensor.dispose();
-    this.saved.length = 0;
+    for (const saved of this.saved) saved.free();
+    this.saved = [];
+    this.backwardFn = null;
   }
 }
 
@@ -146,13 +182,17 @@ export function record(
   backward: BackwardFn,
 ): void {
   if (!recording(inputs)) return;
-  const node = new GradNode(name, inputs, outputs, backward);
+  const node = new GradNode(name, inputs, outputs.map(metaOf), backward);
   outputs.forEach((output, index) => {
     if (!output.dtype.includes("float")) return;
     output.node = node;
     output.outputIndex = index;
   });
   node.save(saved);
+}
+
+function metaOf({ shape, dtype, device }: Tensor): OutputMeta {
+  return { shape, dtype, device };
 }
 
 /** Nodes reachable from the roots, newest first. */
@@ -300,6 +340,7 @@ function runEngine(request: Request): (Tensor | null)[] {
   const walk = new Walk(request);
   const scope = context.scope;
   if (!createGraph) context.scope = null;
+  enginesRunning++;
   try {
     roots.forEach((root, i) => {
       walk.deliver(rootNodes[i]!, root.node ? root.outputIndex : 0, request.rootGrads[i]!, false);
@@ -320,6 +361,7 @@ function runEngine(request: Request): (Tensor | null)[] {
     }
   } finally {
     context.scope = scope;
+    if (--enginesRunning === 0) for (const callback of atEnd.splice(0)) callback();
   }
   return captured;
 }

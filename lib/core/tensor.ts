@@ -3,7 +3,7 @@
 
 import type { Device, DType } from "../dtype.js";
 import { DisposedError, GradError } from "../errors.js";
-import { Handle } from "../native.js";
+import type { Handle } from "../native.js";
 import { contiguousStrides, formatShape, isContiguous, numelOf, type Shape } from "../shape.js";
 import { context } from "./context.js";
 import type { GradNode } from "./tape.js";

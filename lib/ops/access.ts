@@ -1,6 +1,6 @@
 // Reading elements out of tensors.
 
-import { Tensor } from "../core/tensor.js";
+import type { Tensor } from "../core/tensor.js";
 import { isHalfWidth, type DType, type TypedArray } from "../dtype.js";
 import { ShapeError } from "../errors.js";
 import { itemNative, toBytesNative } from "../native.js";

@@ -189,7 +189,9 @@ export const pow: (lhs: Operand, rhs: Operand) => Tensor = defineBinary({
   rhsGrad: (g, lhs, rhs) => {
     const value = pow(lhs, rhs);
     if (typeof lhs === "number") {
-      return lhs === 0 ? where(ge(rhs, 0), 0, mul(g, -Infinity)) : mul(g, mul(value, Math.log(lhs)));
+      return lhs === 0
+        ? where(ge(rhs, 0), 0, mul(g, -Infinity))
+        : mul(g, mul(value, Math.log(lhs)));
     }
     const undefinedLog = mul(eq(lhs, 0), ge(rhs, 0));
     return where(undefinedLog, 0, mul(g, mul(value, log(lhs))));
@@ -265,9 +267,7 @@ export function maskedFill(x: Tensor, mask: Tensor, value: number): Tensor {
   const shape = broadcastShapes(x.shape, mask.shape, "maskedFill");
   const out = run("maskedFill", "where", [mask, x], x.dtype, shape, [1, value, 0, 0]);
   const from = x.shape;
-  record("maskedFill", [x], [out], [mask], ([g], [saved]) => [
-    sumTo(where(saved!, 0, g!), from),
-  ]);
+  record("maskedFill", [x], [out], [mask], ([g], [saved]) => [sumTo(where(saved!, 0, g!), from)]);
   return out;
 }
 

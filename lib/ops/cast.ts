@@ -4,7 +4,7 @@ import { view } from "../core/dispatch.js";
 import { run, runInPlace } from "../core/dispatch.js";
 import { gradOps, record } from "../core/tape.js";
 import { context } from "../core/context.js";
-import { Tensor } from "../core/tensor.js";
+import type { Tensor } from "../core/tensor.js";
 import { checkDType, isDType, type Device, type DType } from "../dtype.js";
 import { ArgumentError, DeviceError, GradError } from "../errors.js";
 import { broadcastShapes, formatShape, sameShape } from "../shape.js";

@@ -184,13 +184,13 @@ function dtypeOfValues(values: readonly (number | boolean | bigint)[]): DType {
  */
 export function tensor(data: NestedArray | TypedArray, options: CreateOptions = {}): Tensor {
   if (ArrayBuffer.isView(data)) {
-    const array = data as unknown as TypedArray;
+    const array = data;
     return fromTypedArray(array, [array.length], options);
   }
   if (data instanceof Tensor) {
     throw new DTypeError("tensor: got a Tensor; use clone(), detach() or to()", { op: "tensor" });
   }
-  const nested = data as NestedArray;
+  const nested = data;
   const shape = nestedShape(nested);
   const values = flatten(nested, shape);
   const resolved = resolve("tensor", options, dtypeOfValues(values));
@@ -250,12 +250,7 @@ gradOps.full = (shape, value, dtype, device) => constant("backward", shape, valu
  * @throws ArgumentError for a step of 0 or bounds that are not finite.
  */
 export function arange(end: number, options?: CreateOptions): Tensor;
-export function arange(
-  start: number,
-  end: number,
-  step?: number,
-  options?: CreateOptions,
-): Tensor;
+export function arange(start: number, end: number, step?: number, options?: CreateOptions): Tensor;
 export function arange(
   startOrEnd: number,
   endOrOptions: number | CreateOptions = {},

@@ -74,7 +74,7 @@ export const gather = defineOp("gather", (x: Tensor, dim: number, index: Tensor)
   const at = checkIndex("gather", index);
   const along = normalizeDim(dim, x.shape.length, "gather");
   checkFits("gather", x, along, at, "input");
-  return atLeastOneDim([x, at], (input, picked) => pick("gather", input!, along, picked!));
+  return atLeastOneDim([x, at], (input, picked) => pick("gather", input, along, picked));
 });
 
 /**
@@ -105,7 +105,7 @@ export const scatterAdd = defineOp(
       if (extent !== part.shape[d]) part = narrow(part, d, 0, extent);
     });
     return atLeastOneDim([x, at, part], (input, picked, added) =>
-      scatter("scatterAdd", input!, along, picked!, added!),
+      scatter("scatterAdd", input, along, picked, added),
     );
   },
 );

@@ -40,7 +40,7 @@ export interface CrossEntropyOptions extends NllLossOptions {
 }
 
 function checkReduction(name: string, options: LossOptions): LossReduction {
-  const { reduction = "mean" } = options;
+  const reduction: string = options.reduction ?? "mean";
   if (reduction === "mean" || reduction === "sum" || reduction === "none") return reduction;
   throw new ArgumentError(
     `${name}: reduction — expected "mean", "sum" or "none", got ${JSON.stringify(reduction)}`,

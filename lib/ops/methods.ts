@@ -54,7 +54,9 @@ type Method<F> = F extends (x: infer X, ...rest: infer A) => infer R
     : never
   : never;
 
-type TensorMethods = { [K in Exclude<keyof Functions, "cat" | "stack" | "where">]: Method<Functions[K]> } & {
+type TensorMethods = {
+  [K in Exclude<keyof Functions, "cat" | "stack" | "where">]: Method<Functions[K]>;
+} & {
   /** This tensor where `condition` holds, else `other`. */
   where(condition: Tensor, other: binary.Operand): Tensor;
   /** This tensor followed by others along a dimension. */

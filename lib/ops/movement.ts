@@ -65,30 +65,26 @@ function stridesAs(x: Tensor, shape: Shape): number[] | null {
 
 /** `shape` with its -1 replaced by what is left of `numel`. */
 function inferShape(x: Tensor, shape: Shape): number[] {
-  const list: unknown = shape;
-  if (!Array.isArray(list)) return checkShape(list, "reshape");
+  if (!Array.isArray(shape)) return checkShape(shape, "reshape");
+  const list: readonly number[] = shape;
   const unknowns = list.filter((extent) => extent === -1).length;
   const known = checkShape(
-    list.map((extent: unknown) => (extent === -1 ? 1 : extent)),
+    list.map((extent) => (extent === -1 ? 1 : extent)),
     "reshape",
   );
   const count = numelOf(known);
   const total = x.numel;
   const fits = unknowns === 0 ? count === total : count > 0 && total % count === 0;
-  if (unknowns > 1 || !fits) {
-    const why =
-      unknowns > 1
-        ? "only one extent can be -1"
-        : `${formatShape(x.shape)} has ${total} elements, ` +
-          (unknowns === 1 && count === 0
-            ? "-1 beside an extent of 0 can be anything"
-            : "they do not fit");
-    throw new ShapeError(
-      `reshape: input ${formatShape(x.shape)} cannot be read as ${formatShape(shape)}: ${why}`,
-      { op: "reshape" },
-    );
+  if (unknowns <= 1 && fits) {
+    return list.map((extent) => (extent === -1 ? total / count : extent));
   }
-  return unknowns === 0 ? known : list.map((extent) => (extent === -1 ? total / count : extent));
+  let why = `they have ${total} and ${count} elements`;
+  if (unknowns === 1) why = `${total} elements cannot be divided by the ${count} of the others`;
+  if (unknowns > 1) why = "only one extent can be -1";
+  throw new ShapeError(
+    `reshape: input ${formatShape(x.shape)} cannot be read as ${formatShape(shape)}: ${why}`,
+    { op: "reshape" },
+  );
 }
 
 /**

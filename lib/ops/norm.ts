@@ -30,7 +30,7 @@ function checkNorm(
   parameters: Readonly<Record<string, Optional>>,
 ): Shape {
   checkTensor(x, name);
-  const over = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
+  const over: Shape = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
   if (!Array.isArray(over) || over.length === 0) {
     throw new ArgumentError(
       `${name}: normalizedShape — expected a length or a list of lengths, got ` +

@@ -202,7 +202,7 @@ export interface GeluOptions {
  * @throws ArgumentError for an unknown `approximate`.
  */
 export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
-  const approximate = options.approximate ?? "none";
+  const approximate: string = options.approximate ?? "none";
   if (approximate === "none") return geluErf(x);
   if (approximate === "tanh") return geluTanh(x);
   throw new ArgumentError(
