@@ -2,9 +2,9 @@
 // they are and on scaled ones that may have overflowed.
 
 import { enableGrad, noGrad } from "../core/context.js";
-import { outsideScopes } from "../core/scope.js";
+import { keep, outsideScopes } from "../core/scope.js";
 import { Tensor } from "../core/tensor.js";
-import type { Device } from "../dtype.js";
+import type { Device, DType } from "../dtype.js";
 import { ArgumentError, DTypeError, ShapeError, describe, formatShape } from "../errors.js";
 import { sameShape } from "../shape.js";
 import {
@@ -15,9 +15,12 @@ import {
   type ParamGroupInput,
   type Params,
 } from "./param-group.js";
-
-/** What an optimizer remembers of a parameter, by torch's names in camelCase. */
-export type ParameterState = Record<string, Tensor>;
+import {
+  readStateDict,
+  writeStateDict,
+  type OptimizerStateDict,
+  type ParameterState,
+} from "./state-dict.js";
 
 /** One parameter of a step: it has a gradient. */
 export interface Update<G extends ParamGroup> {
@@ -35,6 +38,8 @@ export interface StepOutcome {
 /** Options of `Optimizer.zeroGrad`. */
 export interface ZeroGradOptions {
   /** Releases the gradients, instead of writing zeros into them; default true. */
+  setToNone?: boolean;
+  /** The same by JavaScript's word for it. */
   setToNull?: boolean;
 }
 
@@ -46,7 +51,7 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   readonly state = new Map<Tensor, ParameterState>();
   private readonly groups: G[] = [];
   private readonly names = new Map<Tensor, string>();
-  private readonly listeners = new Set<() => void>();
+  private waiting: (() => void)[] = [];
 
   /** `name` is what errors call the optimizer. */
   constructor(
@@ -80,13 +85,15 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
 
   /** The groups of parameters. A schedule that waits for the outcome of a step settles first. */
   get paramGroups(): G[] {
-    for (const listener of this.listeners) listener();
+    const { waiting } = this;
+    this.waiting = [];
+    for (const listener of waiting) listener();
     return this.groups;
   }
 
-  /** Calls `listener` whenever the groups are about to be read, by a step or from outside. */
-  onGroupsRead(listener: () => void): void {
-    this.listeners.add(listener);
+  /** Calls `listener` once, before the groups are next read, by a step or from outside. */
+  beforeGroupsRead(listener: () => void): void {
+    this.waiting.push(listener);
   }
 
   /**
@@ -161,16 +168,60 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
     this.update(gradScale, foundInf);
   }
 
-  /** Releases all gradients, which makes the next backward write new ones, or fills them with 0. */
-  zeroGrad({ setToNull = true }: ZeroGradOptions = {}): void {
+  /**
+   * Releases all gradients, so that the next backward writes new ones; or fills them with 0. Who still
+   * needs a gradient clones it before.
+   */
+  zeroGrad({ setToNull = true, setToNone = setToNull }: ZeroGradOptions = {}): void {
     for (const { parameter, grad } of this.gradients()) {
-      if (setToNull) {
+      if (setToNone) {
         parameter.grad = null;
         grad.dispose();
       } else {
-        grad.detach().zero();
+        if (grad.requiresGrad) parameter.grad = keep(outsideScopes(() => grad.detach()));
+        noGrad(() => parameter.grad!.zero());
       }
     }
+  }
+
+  /**
+   * Options of the groups and what is remembered of each parameter, by torch's layout: parameters are
+   * numbered through the groups. The tensors are the optimizer's own, not copies: the next step
+   * changes them.
+   */
+  stateDict(): OptimizerStateDict<G> {
+    return writeStateDict(this.paramGroups, this.state);
+  }
+
+  /**
+   * Restores what {@link stateDict} returned, from copies in the dtypes and on the devices that the
+   * parameters ask for. An error leaves everything as it was.
+   * @throws CheckpointError where it does not fit the groups, parameters or kind of optimizer.
+   */
+  loadStateDict(stateDict: OptimizerStateDict<G>): void {
+    const loaded = readStateDict<G>(this.name, stateDict, this.groups, {
+      required: this.requiredState,
+      check: (group) => {
+        this.checkGroup(group);
+      },
+      dtypeOf: (key, group, parameter) => this.stateDType(key, group, parameter),
+    });
+    this.waiting = [];
+    this.dispose();
+    this.groups.forEach((group, i) => Object.assign(group, loaded.options[i]));
+    for (const [parameter, state] of loaded.state) this.state.set(parameter, state);
+  }
+
+  /** Releases what is remembered of the parameters; they themselves stay. */
+  dispose(): void {
+    for (const state of this.state.values()) {
+      for (const tensor of Object.values(state)) tensor.dispose();
+    }
+    this.state.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   /** Throws for options outside their range. */
@@ -178,35 +229,45 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
     checkOption(this.name, "lr", group.lr);
   }
 
-  /** The state of a parameter before its first update. */
-  protected abstract initialState(group: G, parameter: Tensor): ParameterState;
+  /** What a loaded state must have of each parameter. */
+  protected abstract readonly requiredState: readonly string[];
 
-  /** Updates parameters that are on one device. */
+  /** Adds to `state` what a step needs and is not there yet. */
+  protected abstract completeState(state: ParameterState, group: G, parameter: Tensor): void;
+
+  /** Updates parameters that are on one device, all of which have complete state. */
   protected abstract launch(
     updates: readonly Update<G>[],
     gradScale: Tensor | null,
     foundInf: Tensor | null,
   ): void;
 
+  /** The dtype in which an entry of the state is kept. */
+  protected stateDType(key: string, _group: G, parameter: Tensor): DType {
+    return key === "step" ? "float32" : parameter.dtype;
+  }
+
   private update(gradScale: Tensor | null, foundInf: Tensor | null): void {
+    const found: { group: G; parameter: Tensor; grad: Tensor }[] = [];
+    for (const group of this.paramGroups) {
+      this.checkGroup(group);
+      for (const parameter of group.params) {
+        const { grad } = parameter;
+        if (grad === null || grad.isDisposed) continue;
+        this.checkGradient(parameter, grad);
+        found.push({ group, parameter, grad });
+      }
+    }
     const byDevice = new Map<Device, Update<G>[]>();
     outsideScopes(() => {
       noGrad(() => {
-        for (const group of this.paramGroups) {
-          this.checkGroup(group);
-          for (const parameter of group.params) {
-            const { grad } = parameter;
-            if (grad === null || grad.isDisposed) continue;
-            this.checkGradient(parameter, grad);
-            let state = this.state.get(parameter);
-            if (state === undefined) {
-              state = this.initialState(group, parameter);
-              this.state.set(parameter, state);
-            }
-            const updates = byDevice.get(parameter.device) ?? [];
-            if (updates.length === 0) byDevice.set(parameter.device, updates);
-            updates.push({ group, parameter, grad, state });
-          }
+        for (const { group, parameter, grad } of found) {
+          const state = this.state.get(parameter) ?? {};
+          this.completeState(state, group, parameter);
+          this.state.set(parameter, state);
+          const updates = byDevice.get(parameter.device) ?? [];
+          if (updates.length === 0) byDevice.set(parameter.device, updates);
+          updates.push({ group, parameter, grad, state });
         }
         for (const updates of byDevice.values()) this.launch(updates, gradScale, foundInf);
       });
@@ -222,6 +283,15 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
           this.describeParameter(parameter),
         { op },
       );
+    }
+    for (const [key, tensor] of Object.entries(this.state.get(parameter) ?? {})) {
+      if (key !== "step" && !sameShape(parameter.shape, tensor.shape)) {
+        throw new ShapeError(
+          `${op}: ${this.describeParameter(parameter)} has changed its shape, its ${key} is ` +
+            formatShape(tensor.shape),
+          { op },
+        );
+      }
     }
     if (parameter.dtype !== grad.dtype) {
       throw new DTypeError(

@@ -39,6 +39,24 @@ export function checkFlag(op: string, name: string, value: unknown): void {
   });
 }
 
+/**
+ * Options with those that were left out.
+ * @throws ArgumentError for an option that does not exist.
+ */
+export function withDefaults<O extends object>(op: string, defaults: O, options: Partial<O>): O {
+  const merged = { ...defaults };
+  for (const [key, value] of Object.entries(options)) {
+    if (!(key in defaults)) {
+      throw new ArgumentError(
+        `${op}: there is no option ${describe(key)} — expected ${Object.keys(defaults).join(", ")}`,
+        { op },
+      );
+    }
+    if (value !== undefined) Object.assign(merged, { [key]: value });
+  }
+  return merged;
+}
+
 function isNamed(entry: unknown): entry is NamedParameter {
   return Array.isArray(entry) && entry.length === 2 && typeof entry[0] === "string";
 }
