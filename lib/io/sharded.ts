@@ -1,0 +1,86 @@
+// Models in several safetensors files: an index says which file holds which tensor, as Hugging Face
+// writes it (`model.safetensors.index.json`: {"weight_map": {name: file}}).
+
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+
+import type { Tensor } from "../core/tensor.js";
+import { describe } from "../errors.js";
+import { findJsonFault } from "./json-faults.js";
+import {
+  failLoading,
+  failMissing,
+  loadFile,
+  type LoadSafetensorsOptions,
+} from "./safetensors-file.js";
+
+/** Whether a file name is that of an index. */
+export function isIndexFile(file: string): boolean {
+  return file.endsWith(".json");
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return value !== null && typeof value === "object" && !Array.isArray(value);
+}
+
+function parseIndex(text: string, file: string): Map<string, string> {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    return failLoading(file, `is not JSON: ${(cause as Error).message}`, cause);
+  }
+  const fault = findJsonFault(text);
+  if (fault !== null) failLoading(file, `has ${fault}`);
+  const map = isRecord(json) ? json.weight_map : undefined;
+  if (!isRecord(map)) return failLoading(file, "expected an object with a weight_map of names");
+  const shards = new Map<string, string>();
+  for (const [name, shard] of Object.entries(map)) {
+    // A file beside the index, and nowhere else.
+    const plain = typeof shard === "string" && /^[^/\\]+$/.test(shard) && !/^\.+$/.test(shard);
+    if (!plain) {
+      failLoading(
+        file,
+        `weight_map ${describe(name)} — expected a file name, got ${describe(shard)}`,
+      );
+    } else {
+      shards.set(name, shard);
+    }
+  }
+  return shards;
+}
+
+/** The tensors that an index lists, file by file. Where one fails, those before it are disposed. */
+export async function loadSharded(
+  file: string,
+  options: LoadSafetensorsOptions,
+): Promise<[name: string, tensor: Tensor][]> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (cause) {
+    return failLoading(file, `cannot be read: ${(cause as Error).message}`, cause);
+  }
+  const shards = parseIndex(text, file);
+  const wanted = options.names === undefined ? [...shards.keys()] : [...new Set(options.names)];
+  const missing = wanted.filter((name) => !shards.has(name));
+  if (missing.length > 0) failMissing(file, missing);
+  const byFile = new Map<string, string[]>();
+  for (const name of wanted) {
+    const shard = shards.get(name)!;
+    const names = byFile.get(shard);
+    if (names === undefined) byFile.set(shard, [name]);
+    else names.push(name);
+  }
+  const loaded: [string, Tensor][] = [];
+  try {
+    for (const [shard, names] of byFile) {
+      const from = path.join(path.dirname(file), shard);
+      loaded.push(...(await loadFile(from, { ...options, names })));
+    }
+  } catch (cause) {
+    for (const [, tensor] of loaded) tensor.dispose();
+    throw cause;
+  }
+  return loaded;
+}
