@@ -94,7 +94,7 @@ export function saveTensor(tensor: Tensor, op: string): SavedTensor {
 /** A recorded operation. */
 export class GradNode {
   /** Grows with every node: inputs are always older than what is made of them. */
-  readonly sequence = nextSequence++;
+  readonly sequence: number;
   /** The nodes that made the inputs, or accumulate into them; null where no gradient flows. */
   readonly next: readonly (GradNode | null)[];
   readonly nextIndex: readonly number[];
@@ -111,6 +111,8 @@ export class GradNode {
   ) {
     this.next = inputs.map((input) => (input ? edgeOf(input) : null));
     this.nextIndex = inputs.map((input) => (input?.node ? input.outputIndex : 0));
+    // After the edges, which may make a node for a leaf.
+    this.sequence = nextSequence++;
   }
 
   save(tensors: readonly Tensor[]): void {

@@ -30,8 +30,9 @@ function checkNorm(
   parameters: Readonly<Record<string, Optional>>,
 ): Shape {
   checkTensor(x, name);
-  const over: Shape = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
-  if (!Array.isArray(over) || over.length === 0) {
+  const over = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
+  const given: unknown = over;
+  if (!Array.isArray(given) || over.length === 0) {
     throw new ArgumentError(
       `${name}: normalizedShape — expected a length or a list of lengths, got ` +
         String(normalizedShape),
