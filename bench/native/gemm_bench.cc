@@ -1,0 +1,296 @@
+// Matrix products of the CPU backend next to OpenBLAS, where that is installed, on one row each:
+// GFLOP/s by the median of repeats that take turns. Also the 16-bit types and the lower precisions
+// next to our own float32, and products with a vector next to the speed at which memory is read.
+// Usage: gemm_bench [REPEATS] [PART...]   (PART: float32, types, float64, vector)
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu/gemm/gemm.h"
+#include "cpu/isa.h"
+#include "cpu/thread_pool.h"
+
+namespace {
+
+using namespace mixprec;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kRowMajor = 101, kNoTrans = 111, kTrans = 112;  // of CBLAS
+// OpenBLAS's threads spin this long after a call, on the cores that the next one needs.
+constexpr auto kRivalSpin = std::chrono::milliseconds(60);
+constexpr double kSampleSeconds = 0.04;
+
+struct OpenBlas {
+  void (*sgemm)(int, int, int, int, int, int, float, const float*, int, const float*, int, float,
+                float*, int) = nullptr;
+  void (*dgemm)(int, int, int, int, int, int, double, const double*, int, const double*, int,
+                double, double*, int) = nullptr;
+  void (*sgemv)(int, int, int, int, float, const float*, int, const float*, int, float, float*,
+                int) = nullptr;
+  std::string name = "not installed";
+
+  bool loaded() const { return sgemm != nullptr; }
+};
+
+template <class Function>
+void find(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+}
+
+OpenBlas load_openblas() {
+  // The rival runs at its best: no settings that choose kernels for another machine.
+  unsetenv("OPENBLAS_CORETYPE");
+  unsetenv("OPENBLAS_L2_SIZE");
+  OpenBlas blas;
+  void* library = nullptr;
+  for (const char* file : {"libopenblas.so.0", "libopenblas.so", "libopenblas.dylib"}) {
+    if (library == nullptr) library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+  }
+  if (library == nullptr) return blas;
+  find(library, "cblas_sgemm", blas.sgemm);
+  find(library, "cblas_dgemm", blas.dgemm);
+  find(library, "cblas_sgemv", blas.sgemv);
+  void (*set_threads)(int) = nullptr;
+  char* (*core)() = nullptr;
+  find(library, "openblas_set_num_threads", set_threads);
+  find(library, "openblas_get_corename", core);
+  if (set_threads != nullptr) set_threads(cpu::num_threads());
+  blas.name = core != nullptr ? core() : "unknown kernels";
+  return blas;
+}
+
+double seconds_of(const std::function<void()>& run, int count) {
+  const auto start = Clock::now();
+  for (int i = 0; i < count; ++i) run();
+  return std::chrono::duration<double>(Clock::now() - start).count() / count;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Median seconds of each, with the repeats of all interleaved. Empty functions take no time.
+std::vector<double> compare(const std::vector<std::function<void()>>& runs, int repeats) {
+  std::vector<std::vector<double>> samples(runs.size());
+  std::vector<int> counts(runs.size(), 1);
+  for (int repeat = 0; repeat <= repeats; ++repeat) {
+    for (size_t i = 0; i < runs.size(); ++i) {
+      if (!runs[i]) {
+        samples[i].assign(1, 0.0);
+        continue;
+      }
+      std::this_thread::sleep_for(kRivalSpin);
+      const double warm = seconds_of(runs[i], 1);
+      if (repeat == 0) {
+        counts[i] = std::clamp(static_cast<int>(kSampleSeconds / warm), 1, 10000);
+        continue;
+      }
+      samples[i].push_back(seconds_of(runs[i], counts[i]));
+    }
+  }
+  std::vector<double> medians;
+  for (const auto& each : samples) medians.push_back(median(each));
+  return medians;
+}
+
+// Memory for `count` elements of a type, filled with small values that are exact in all of them.
+std::vector<char> values(int64_t count, DType dtype) {
+  std::vector<char> memory(static_cast<size_t>(count) * item_size(dtype));
+  uint32_t state = 1;
+  for (int64_t i = 0; i < count; ++i) {
+    state = state * 1664525u + 1013904223u;
+    const float value = static_cast<float>(static_cast<int>(state >> 28) - 8) / 16.0f;
+    char* p = memory.data() + static_cast<size_t>(i) * item_size(dtype);
+    if (dtype == DType::kFloat64) *reinterpret_cast<double*>(p) = value;
+    if (dtype == DType::kFloat32) *reinterpret_cast<float*>(p) = value;
+    if (dtype == DType::kFloat16) *reinterpret_cast<Float16*>(p) = to_float16(value);
+    if (dtype == DType::kBFloat16) *reinterpret_cast<BFloat16*>(p) = to_bfloat16(value);
+  }
+  return memory;
+}
+
+struct Product {
+  int64_t M, N, K;
+  bool lhs_transposed = false, rhs_transposed = false;
+
+  double operations() const {
+    return 2.0 * static_cast<double>(M) * static_cast<double>(N) * static_cast<double>(K);
+  }
+  std::string name() const {
+    char text[64];
+    std::snprintf(text, sizeof text, "%4d x %4d x %4d  %c%c", static_cast<int>(M),
+                  static_cast<int>(N), static_cast<int>(K), lhs_transposed ? 'T' : 'N',
+                  rhs_transposed ? 'T' : 'N');
+    return text;
+  }
+};
+
+struct Operands {
+  std::vector<char> lhs, rhs, out;
+  GemmDesc desc;
+
+  Operands(const Product& p, DType dtype, MatmulPrecision precision)
+      : lhs(values(p.M * p.K, dtype)),
+        rhs(values(p.K * p.N, dtype)),
+        out(values(p.M * p.N, dtype)) {
+    desc.M = p.M;
+    desc.N = p.N;
+    desc.K = p.K;
+    desc.lhs = {lhs.data(), dtype, p.lhs_transposed ? 1 : p.K, p.lhs_transposed ? p.M : 1, 0};
+    desc.rhs = {rhs.data(), dtype, p.rhs_transposed ? 1 : p.N, p.rhs_transposed ? p.K : 1, 0};
+    desc.out = out.data();
+    desc.out_dtype = dtype;
+    desc.out_row_stride = p.N;
+    desc.precision = precision;
+  }
+};
+
+template <class T, class Gemm>
+std::function<void()> rival(Gemm gemm, const Product& p, Operands& x) {
+  if (gemm == nullptr) return {};
+  return [=, &x] {
+    gemm(kRowMajor, p.lhs_transposed ? kTrans : kNoTrans, p.rhs_transposed ? kTrans : kNoTrans,
+         static_cast<int>(p.M), static_cast<int>(p.N), static_cast<int>(p.K), T{1},
+         reinterpret_cast<const T*>(x.lhs.data()), static_cast<int>(p.lhs_transposed ? p.M : p.K),
+         reinterpret_cast<const T*>(x.rhs.data()), static_cast<int>(p.rhs_transposed ? p.K : p.N),
+         T{0}, reinterpret_cast<T*>(x.out.data()), static_cast<int>(p.N));
+  };
+}
+
+std::vector<Product> products() {
+  std::vector<Product> shapes;
+  for (const int64_t n : {512, 768, 1024, 2048}) shapes.push_back({n, n, n});
+  for (const int64_t N : {768, 3072}) {
+    for (const int64_t K : {768, 3072}) shapes.push_back({1536, N, K});
+  }
+  std::vector<Product> all;
+  for (const Product& p : shapes) {
+    all.push_back(p);                             // g W: the gradient of the input
+    all.push_back({p.M, p.N, p.K, false, true});  // x W^T: forward
+    all.push_back({p.M, p.N, p.K, true, false});  // g^T x: the gradient of the weight
+  }
+  return all;
+}
+
+void against_openblas(const OpenBlas& blas, DType dtype, int repeats) {
+  std::printf("\n%-26s %12s %12s %8s\n", dtype_name(dtype), "ours", "OpenBLAS", "ratio");
+  for (const Product& p : products()) {
+    Operands x(p, dtype, MatmulPrecision::kHighest);
+    const auto theirs =
+        dtype == DType::kFloat64 ? rival<double>(blas.dgemm, p, x) : rival<float>(blas.sgemm, p, x);
+    const auto times = compare({[&] { cpu::gemm(x.desc); }, theirs}, repeats);
+    std::printf("%-26s %12.1f", p.name().c_str(), p.operations() / times[0] * 1e-9);
+    if (theirs) {
+      std::printf(" %12.1f %8.3f", p.operations() / times[1] * 1e-9, times[1] / times[0]);
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+}
+
+void types_against_float32(int repeats) {
+  std::printf("\n%-26s %12s %9s %9s %9s %9s   (ratios to float32)\n", "types and precisions",
+              "float32", "float16", "bfloat16", "high", "medium");
+  for (const Product& p : products()) {
+    Operands highest(p, DType::kFloat32, MatmulPrecision::kHighest);
+    Operands half(p, DType::kFloat16, MatmulPrecision::kHighest);
+    Operands bfloat(p, DType::kBFloat16, MatmulPrecision::kHighest);
+    Operands high(p, DType::kFloat32, MatmulPrecision::kHigh);
+    Operands medium(p, DType::kFloat32, MatmulPrecision::kMedium);
+    std::vector<std::function<void()>> runs;
+    for (Operands* x : {&highest, &half, &bfloat, &high, &medium}) {
+      runs.emplace_back([x] { cpu::gemm(x->desc); });
+    }
+    const auto times = compare(runs, repeats);
+    std::printf("%-26s %12.1f", p.name().c_str(), p.operations() / times[0] * 1e-9);
+    for (size_t i = 1; i < times.size(); ++i) std::printf(" %9.3f", times[0] / times[i]);
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+}
+
+// Sums `bytes` of memory in every thread: the most that a product with a vector can reach.
+double read_seconds(const std::vector<char>& memory, int repeats) {
+  const auto* words = reinterpret_cast<const uint64_t*>(memory.data());
+  const auto count = static_cast<int64_t>(memory.size() / 8);
+  const int64_t piece = 1 << 15;
+  volatile uint64_t sink = 0;
+  const auto run = [&] {
+    cpu::parallel_for(count / piece, 1, [&](int64_t begin, int64_t end) {
+      uint64_t lanes[32] = {};
+      for (int64_t i = begin * piece; i < end * piece; i += 32) {
+        for (int j = 0; j < 32; ++j) lanes[j] ^= words[i + j];
+      }
+      uint64_t all = 0;
+      for (const uint64_t lane : lanes) all ^= lane;
+      if (all == 1) sink = all;
+    });
+  };
+  return compare({run}, repeats)[0];
+}
+
+void vectors(const OpenBlas& blas, int repeats) {
+  std::printf("\n%-34s %10s %10s %12s %8s\n", "vector x matrix, GB/s", "ours", "reading",
+              "OpenBLAS", "ratio");
+  for (const auto& [N, K] : {std::pair<int64_t, int64_t>{768, 768}, {3072, 768}, {4096, 11008}}) {
+    for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
+      for (const bool transposed : {false, true}) {
+        const Product p{1, N, K, false, transposed};
+        Operands x(p, dtype, MatmulPrecision::kHighest);
+        const double bytes = static_cast<double>(x.rhs.size());
+        std::function<void()> theirs;
+        if (blas.sgemv != nullptr && dtype == DType::kFloat32) {
+          theirs = [&, n = static_cast<int>(N), k = static_cast<int>(K)] {
+            blas.sgemv(kRowMajor, transposed ? kNoTrans : kTrans, transposed ? n : k,
+                       transposed ? k : n, 1.0f, reinterpret_cast<const float*>(x.rhs.data()),
+                       transposed ? k : n, reinterpret_cast<const float*>(x.lhs.data()), 1, 0.0f,
+                       reinterpret_cast<float*>(x.out.data()), 1);
+          };
+        }
+        const auto times = compare({[&] { cpu::gemm(x.desc); }, theirs}, repeats);
+        const double reading = read_seconds(x.rhs, repeats);
+        std::printf("%-8s %-25s %10.1f %10.1f", dtype_name(dtype), p.name().c_str(),
+                    bytes / times[0] * 1e-9, bytes / reading * 1e-9);
+        if (theirs) std::printf(" %12.1f %8.3f", bytes / times[1] * 1e-9, times[1] / times[0]);
+        std::printf("\n");
+        std::fflush(stdout);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  int repeats = 7;
+  std::vector<std::string> parts;
+  for (int i = 1; i < count; ++i) {
+    if (std::isdigit(static_cast<unsigned char>(arguments[i][0])) != 0) {
+      repeats = std::max(1, std::atoi(arguments[i]));
+    } else {
+      parts.emplace_back(arguments[i]);
+    }
+  }
+  const auto wanted = [&](const char* part) {
+    return parts.empty() || std::find(parts.begin(), parts.end(), part) != parts.end();
+  };
+  const OpenBlas blas = load_openblas();
+  std::printf("%d threads, %s; OpenBLAS: %s. GFLOP/s, medians of %d\n", cpu::num_threads(),
+              cpu::isa_name(cpu::isa()), blas.name.c_str(), repeats);
+  if (wanted("float32")) against_openblas(blas, DType::kFloat32, repeats);
+  if (wanted("types")) types_against_float32(repeats);
+  if (wanted("float64")) against_openblas(blas, DType::kFloat64, repeats);
+  if (wanted("vector")) vectors(blas, repeats);
+  return 0;
+}
