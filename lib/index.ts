@@ -34,3 +34,49 @@ export type { DeviceProperties, MemoryStatistics } from "./core/memory.js";
 export * from "./ops/index.js";
 
 export * as nn from "./nn/index.js";
+
+export * as optim from "./optim/index.js";
+export {
+  Adam,
+  AdamW,
+  clipGradNorm,
+  clipGradValue,
+  LRScheduler,
+  lrScheduler,
+  Optimizer,
+  SGD,
+} from "./optim/index.js";
+export {
+  inspectSafetensors,
+  loadCheckpoint,
+  loadSafetensors,
+  saveCheckpoint,
+  saveSafetensors,
+} from "./io/index.js";
+export type {
+  CheckpointValue,
+  LoadSafetensorsOptions,
+  NamedTensors,
+  SafetensorsSummary,
+  SaveSafetensorsOptions,
+  Stateful,
+} from "./io/index.js";
+
+export { DistilBertForSequenceClassification, DistilBertModel } from "./models/index.js";
+export type {
+  ClassificationInputs,
+  ClassificationOutput,
+  DistilBertConfig,
+  PretrainedOptions,
+} from "./models/index.js";
+export { autocast, getAutocastDtype, GradScaler, isAutocastEnabled } from "./amp/index.js";
+export type {
+  AutocastOptions,
+  GradScalerOptions,
+  GradScalerState,
+  RepeatedSkips,
+  ScalableOptimizer,
+  ScalerStage,
+  SkipAlarm,
+  StepResult,
+} from "./amp/index.js";

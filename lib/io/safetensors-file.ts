@@ -107,7 +107,7 @@ function place(
 }
 
 /** The entries that are wanted, in the order of their bytes. */
-function choose(
+export function chooseEntries(
   { entries }: SafetensorsHeader,
   names: Iterable<string> | undefined,
   file: string,
@@ -126,7 +126,7 @@ export async function loadFile(
 ): Promise<[name: string, tensor: Tensor][]> {
   return withFile(file, async (handle) => {
     const header = readSafetensorsHeader(handle.fd, file);
-    const entries = choose(header, options.names, file);
+    const entries = chooseEntries(header, options.names, file);
     const loaded: [string, Tensor][] = [];
     try {
       // Sizes were checked against the length of the file: this is never more than is there.

@@ -9,7 +9,7 @@ import { checkDevice } from "../ops/cast.js";
 import { writeFileAtomic } from "./atomic-write.js";
 import { loadFile, readHeader, type LoadSafetensorsOptions } from "./safetensors-file.js";
 import { serializeSafetensorsHeader, type SafetensorsTensor } from "./safetensors-format.js";
-import { isIndexFile, loadSharded } from "./sharded.js";
+import { isIndexFile, loadSharded, readShardedHeader } from "./sharded.js";
 
 export type { LoadSafetensorsOptions } from "./safetensors-file.js";
 
@@ -52,10 +52,11 @@ export async function loadSafetensors(
 
 /**
  * Names, dtypes and shapes of the tensors in a safetensors file, and its metadata; no tensor is read.
+ * For an index, those of the tensors it lists.
  * @throws CheckpointError as {@link loadSafetensors}.
  */
 export async function inspectSafetensors(file: string): Promise<SafetensorsSummary> {
-  const { entries, metadata } = await readHeader(file);
+  const { entries, metadata } = await (isIndexFile(file) ? readShardedHeader : readHeader)(file);
   return { tensors: entries.map(({ name, dtype, shape }) => ({ name, dtype, shape })), metadata };
 }
 

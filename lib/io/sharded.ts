@@ -8,11 +8,14 @@ import type { Tensor } from "../core/tensor.js";
 import { describe } from "../errors.js";
 import { findJsonFault } from "./json-faults.js";
 import {
+  chooseEntries,
   failLoading,
   failMissing,
   loadFile,
+  readHeader,
   type LoadSafetensorsOptions,
 } from "./safetensors-file.js";
+import type { SafetensorsEntry, SafetensorsHeader } from "./safetensors-format.js";
 
 /** Whether a file name is that of an index. */
 export function isIndexFile(file: string): boolean {
@@ -50,11 +53,11 @@ function parseIndex(text: string, file: string): Map<string, string> {
   return shards;
 }
 
-/** The tensors that an index lists, file by file. Where one fails, those before it are disposed. */
-export async function loadSharded(
+/** What an index lists: by file, the names of the tensors that are wanted. */
+async function readIndex(
   file: string,
-  options: LoadSafetensorsOptions,
-): Promise<[name: string, tensor: Tensor][]> {
+  names: Iterable<string> | undefined,
+): Promise<[shard: string, names: string[]][]> {
   let text: string;
   try {
     text = await readFile(file, "utf8");
@@ -62,25 +65,43 @@ export async function loadSharded(
     return failLoading(file, `cannot be read: ${(cause as Error).message}`, cause);
   }
   const shards = parseIndex(text, file);
-  const wanted = options.names === undefined ? [...shards.keys()] : [...new Set(options.names)];
+  const wanted = names === undefined ? [...shards.keys()] : [...new Set(names)];
   const missing = wanted.filter((name) => !shards.has(name));
   if (missing.length > 0) failMissing(file, missing);
   const byFile = new Map<string, string[]>();
   for (const name of wanted) {
-    const shard = shards.get(name)!;
-    const names = byFile.get(shard);
-    if (names === undefined) byFile.set(shard, [name]);
-    else names.push(name);
+    const shard = path.join(path.dirname(file), shards.get(name)!);
+    const others = byFile.get(shard);
+    if (others === undefined) byFile.set(shard, [name]);
+    else others.push(name);
   }
+  return [...byFile];
+}
+
+/** The tensors that an index lists, file by file. Where one fails, those before it are disposed. */
+export async function loadSharded(
+  file: string,
+  options: LoadSafetensorsOptions,
+): Promise<[name: string, tensor: Tensor][]> {
   const loaded: [string, Tensor][] = [];
   try {
-    for (const [shard, names] of byFile) {
-      const from = path.join(path.dirname(file), shard);
-      loaded.push(...(await loadFile(from, { ...options, names })));
+    for (const [shard, names] of await readIndex(file, options.names)) {
+      loaded.push(...(await loadFile(shard, { ...options, names })));
     }
   } catch (cause) {
     for (const [, tensor] of loaded) tensor.dispose();
     throw cause;
   }
   return loaded;
+}
+
+/** The headers' entries of the tensors that an index lists. */
+export async function readShardedHeader(
+  file: string,
+): Promise<Pick<SafetensorsHeader, "entries" | "metadata">> {
+  const entries: SafetensorsEntry[] = [];
+  for (const [shard, names] of await readIndex(file, undefined)) {
+    entries.push(...chooseEntries(await readHeader(shard), names, shard));
+  }
+  return { entries, metadata: {} };
 }

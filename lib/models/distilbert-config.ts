@@ -1,6 +1,6 @@
 // The configuration of a DistilBERT: the keys of Hugging Face's config.json that change the model.
 
-import { ArgumentError, CheckpointError } from "../errors.js";
+import { ArgumentError, CheckpointError, describe } from "../errors.js";
 
 /** What a DistilBERT for sequence classification is made of. */
 export interface DistilBertConfig {
@@ -58,21 +58,46 @@ const KEYS: Readonly<Partial<Record<keyof DistilBertConfig, string>>> = {
   padTokenId: "pad_token_id",
 };
 
+const SIZES: readonly (keyof DistilBertConfig)[] = [
+  "vocabSize",
+  "maxPositionEmbeddings",
+  "dim",
+  "nLayers",
+  "nHeads",
+  "hiddenDim",
+  "numLabels",
+];
+const DROPOUTS = ["dropout", "attentionDropout", "seqClassifDropout"] as const;
+
 /**
  * Fills what is left out with the base model's values.
- * @throws ArgumentError for sizes that are not whole positive numbers or do not fit together.
+ * @throws ArgumentError for sizes that are not whole positive numbers or do not fit together, and
+ * for probabilities and spreads out of range.
  */
 export function completeConfig(config: Partial<DistilBertConfig>): DistilBertConfig {
-  const given = Object.entries(config).filter(([, value]) => value !== undefined);
+  const given = Object.entries(config).filter(
+    ([, value]: [string, unknown]) => value !== undefined,
+  );
   const complete = { ...DISTILBERT_BASE, ...Object.fromEntries(given) };
-  const sizes = ["vocabSize", "maxPositionEmbeddings", "dim", "nLayers", "nHeads", "hiddenDim"];
-  for (const key of [...sizes, "numLabels"] as (keyof DistilBertConfig)[]) {
-    if (Number.isInteger(complete[key]) && complete[key] > 0) continue;
-    throw new ArgumentError(
-      `DistilBert: expected ${key} to be a whole number above 0, got ${String(complete[key])}`,
-      { op: "DistilBert" },
-    );
-  }
+  const check = (
+    keys: readonly (keyof DistilBertConfig)[],
+    fits: (value: number) => boolean,
+    what: string,
+  ): void => {
+    for (const key of keys) {
+      if (typeof complete[key] === "number" && fits(complete[key])) continue;
+      throw new ArgumentError(
+        `DistilBert: expected ${key} to be ${what}, got ${describe(complete[key])}`,
+        { op: "DistilBert" },
+      );
+    }
+  };
+  const { isSafeInteger } = Number;
+  check(SIZES, (value) => isSafeInteger(value) && value > 0, "a whole number above 0");
+  check(["padTokenId"], (value) => isSafeInteger(value) && value >= 0, "a whole number from 0 up");
+  check(DROPOUTS, (value) => value >= 0 && value <= 1, "from 0 to 1");
+  const spreads = ["initializerRange", "layerNormEps"] as const;
+  check(spreads, (value) => Number.isFinite(value) && value >= 0, "a number from 0 up");
   if (complete.dim % complete.nHeads !== 0) {
     throw new ArgumentError(
       `DistilBert: nHeads must divide dim, got nHeads ${complete.nHeads} and dim ${complete.dim}`,
@@ -90,13 +115,13 @@ export function fromHuggingFace(json: Record<string, unknown>, file: string): Di
   const fail = (message: string): never => {
     throw new CheckpointError(`${file}: ${message}`, { op: "fromPretrained" });
   };
-  if (json["model_type"] !== undefined && json["model_type"] !== "distilbert") {
-    fail(`expected model_type "distilbert", got ${JSON.stringify(json["model_type"])}`);
+  if (json.model_type !== undefined && json.model_type !== "distilbert") {
+    fail(`expected model_type "distilbert", got ${JSON.stringify(json.model_type)}`);
   }
-  if (json["activation"] !== undefined && json["activation"] !== "gelu") {
-    fail(`expected activation "gelu", got ${JSON.stringify(json["activation"])}`);
+  if (json.activation !== undefined && json.activation !== "gelu") {
+    fail(`expected activation "gelu", got ${JSON.stringify(json.activation)}`);
   }
-  if (json["sinusoidal_pos_embds"] === true) {
+  if (json.sinusoidal_pos_embds === true) {
     fail("sinusoidal position embeddings are not supported, only learned ones");
   }
   const config: Partial<DistilBertConfig> = {};
@@ -108,8 +133,8 @@ export function fromHuggingFace(json: Record<string, unknown>, file: string): Di
     }
     config[key] = value as number;
   }
-  const labels = json["id2label"];
-  if (typeof json["num_labels"] === "number") config.numLabels = json["num_labels"];
+  const labels = json.id2label;
+  if (typeof json.num_labels === "number") config.numLabels = json.num_labels;
   else if (labels !== null && typeof labels === "object") {
     config.numLabels = Object.keys(labels).length;
   }
@@ -136,7 +161,7 @@ export function toHuggingFace(config: DistilBertConfig): Record<string, unknown>
     json[name] = config[key];
   }
   const ids = Array.from({ length: config.numLabels }, (_, i) => i);
-  json["id2label"] = Object.fromEntries(ids.map((id) => [String(id), `LABEL_${id}`]));
-  json["label2id"] = Object.fromEntries(ids.map((id) => [`LABEL_${id}`, id]));
+  json.id2label = Object.fromEntries(ids.map((id) => [String(id), `LABEL_${id}`]));
+  json.label2id = Object.fromEntries(ids.map((id) => [`LABEL_${id}`, id]));
   return json;
 }

@@ -1,28 +1,22 @@
 // DistilBERT for sequence classification, with Hugging Face's module and weight names, so that its
-// checkpoints load and ours load there. Architecture: transformers/models/distilbert, post-norm.
+// checkpoints load and ours load there.
 
 import { tidy } from "../core/scope.js";
 import { noGrad } from "../core/context.js";
 import type { Tensor } from "../core/tensor.js";
-import { isFloating, type Device, type DType } from "../dtype.js";
-import { CheckpointError, DTypeError, ShapeError } from "../errors.js";
+import { ShapeError } from "../errors.js";
 import * as init from "../nn/init.js";
-import { Dropout, Embedding, LayerNorm, Linear, Module, ModuleList } from "../nn/index.js";
+import { Dropout, Linear, Module } from "../nn/index.js";
 import {
-  add,
-  arange,
   bceWithLogits,
   crossEntropy,
   fill,
-  gelu,
   mseLoss,
   ne,
   relu,
   reshape,
-  scaledDotProductAttention,
   select,
   to,
-  transpose,
 } from "../ops/index.js";
 import { formatShape } from "../shape.js";
 import {
@@ -31,147 +25,50 @@ import {
   toHuggingFace,
   type DistilBertConfig,
 } from "./distilbert-config.js";
-import { readPretrained, writePretrained, type PretrainedOptions } from "./pretrained.js";
+import { Embeddings, Transformer, type Placement } from "./distilbert-layers.js";
+import {
+  dtypeOf,
+  loadInto,
+  readPretrained,
+  writePretrained,
+  type PretrainedOptions,
+} from "./pretrained.js";
 
-interface Placement {
-  dtype?: DType;
-  device?: Device;
-}
-
-class Embeddings extends Module {
-  readonly word_embeddings: Embedding;
-  readonly position_embeddings: Embedding;
-  readonly LayerNorm: LayerNorm;
-  readonly dropout: Dropout;
-
-  constructor(config: DistilBertConfig, placement: Placement) {
-    super();
-    this.word_embeddings = new Embedding(config.vocabSize, config.dim, {
-      paddingIdx: config.padTokenId < config.vocabSize ? config.padTokenId : undefined,
-      ...placement,
-    });
-    this.position_embeddings = new Embedding(config.maxPositionEmbeddings, config.dim, placement);
-    this.LayerNorm = new LayerNorm([config.dim], { eps: config.layerNormEps, ...placement });
-    this.dropout = new Dropout(config.dropout);
-  }
-
-  override forward(ids: Tensor): Tensor {
-    const positions = arange(0, ids.shape[1]!, 1, { dtype: "int64", device: ids.device });
-    const words = this.word_embeddings.forward(ids);
-    const sum = add(words, this.position_embeddings.forward(positions));
-    return this.dropout.forward(this.LayerNorm.forward(sum));
-  }
-}
-
-class MultiHeadSelfAttention extends Module {
-  readonly q_lin: Linear;
-  readonly k_lin: Linear;
-  readonly v_lin: Linear;
-  readonly out_lin: Linear;
-
-  constructor(
-    private readonly config: DistilBertConfig,
-    placement: Placement,
-  ) {
-    super();
-    const { dim } = config;
-    this.q_lin = new Linear(dim, dim, placement);
-    this.k_lin = new Linear(dim, dim, placement);
-    this.v_lin = new Linear(dim, dim, placement);
-    this.out_lin = new Linear(dim, dim, placement);
-  }
-
-  override forward(x: Tensor, mask: Tensor | null): Tensor {
-    const { dim, nHeads, attentionDropout } = this.config;
-    const [batch, length] = x.shape as [number, number];
-    const heads = (projected: Tensor): Tensor =>
-      transpose(reshape(projected, [batch, length, nHeads, dim / nHeads]), 1, 2);
-    const attended = scaledDotProductAttention(
-      heads(this.q_lin.forward(x)),
-      heads(this.k_lin.forward(x)),
-      heads(this.v_lin.forward(x)),
-      { mask, dropout: this.training ? attentionDropout : 0 },
-    );
-    return this.out_lin.forward(reshape(transpose(attended, 1, 2), [batch, length, dim]));
-  }
-}
-
-class FeedForward extends Module {
-  readonly lin1: Linear;
-  readonly lin2: Linear;
-  readonly dropout: Dropout;
-
-  constructor(config: DistilBertConfig, placement: Placement) {
-    super();
-    this.lin1 = new Linear(config.dim, config.hiddenDim, placement);
-    this.lin2 = new Linear(config.hiddenDim, config.dim, placement);
-    this.dropout = new Dropout(config.dropout);
-  }
-
-  override forward(x: Tensor): Tensor {
-    return this.dropout.forward(this.lin2.forward(gelu(this.lin1.forward(x))));
-  }
-}
-
-class TransformerBlock extends Module {
-  readonly attention: MultiHeadSelfAttention;
-  readonly sa_layer_norm: LayerNorm;
-  readonly ffn: FeedForward;
-  readonly output_layer_norm: LayerNorm;
-
-  constructor(config: DistilBertConfig, placement: Placement) {
-    super();
-    const norm = { eps: config.layerNormEps, ...placement };
-    this.attention = new MultiHeadSelfAttention(config, placement);
-    this.sa_layer_norm = new LayerNorm([config.dim], norm);
-    this.ffn = new FeedForward(config, placement);
-    this.output_layer_norm = new LayerNorm([config.dim], norm);
-  }
-
-  override forward(x: Tensor, mask: Tensor | null): Tensor {
-    // What backward does not need is let go of with the block, not with the step.
-    return tidy(() => {
-      const attended = this.sa_layer_norm.forward(add(this.attention.forward(x, mask), x));
-      return this.output_layer_norm.forward(add(this.ffn.forward(attended), attended));
-    });
-  }
-}
-
-class Transformer extends Module {
-  readonly layer: ModuleList<TransformerBlock>;
-
-  constructor(config: DistilBertConfig, placement: Placement) {
-    super();
-    const blocks = Array.from(
-      { length: config.nLayers },
-      () => new TransformerBlock(config, placement),
-    );
-    this.layer = new ModuleList(blocks);
-  }
-
-  override forward(x: Tensor, mask: Tensor | null): Tensor {
-    let hidden = x;
-    for (const block of this.layer) {
-      const next = block.forward(hidden, mask);
-      if (hidden !== x) hidden.dispose();
-      hidden = next;
-    }
-    return hidden;
-  }
-}
-
-/** The body: token ids [B, L] to hidden states [B, L, dim]. */
+/** The body: token ids [B, L] to hidden states [B, L, dim]. Weight names are Hugging Face's. */
 export class DistilBertModel extends Module {
+  readonly config: DistilBertConfig;
   readonly embeddings: Embeddings;
   readonly transformer: Transformer;
 
-  constructor(
-    readonly config: DistilBertConfig,
-    placement: Placement = {},
-  ) {
+  /**
+   * New weights, drawn from the random generator; left out entries are those of the base model.
+   * @throws ArgumentError for sizes that do not fit together.
+   */
+  constructor(config: Partial<DistilBertConfig> = {}, placement: Placement = {}) {
     super();
-    this.embeddings = new Embeddings(config, placement);
-    this.transformer = new Transformer(config, placement);
+    this.config = completeConfig(config);
+    this.embeddings = new Embeddings(this.config, placement);
+    this.transformer = new Transformer(this.config, placement);
+    initialize(this, this.config);
+  }
+
+  /**
+   * The body of a model in a directory with config.json and model.safetensors.
+   * @throws CheckpointError where a file is missing or does not fit.
+   */
+  static async fromPretrained(
+    directory: string,
+    options: Pick<PretrainedOptions, "dtype" | "device"> = {},
+  ): Promise<DistilBertModel> {
+    const source = await readPretrained(directory);
+    const { dtype = dtypeOf(source), device } = options;
+    const config = fromHuggingFace(source.config, source.configFile);
+    const model = new DistilBertModel(config, { dtype, device });
+    await loadInto(model, source, {
+      namesOf: (key) => [`distilbert.${key}`, key],
+      isOptional: () => false,
+    });
+    return model;
   }
 
   /** `attentionMask` [B, L]: 0 or false where a token is padding. */
@@ -182,10 +79,12 @@ export class DistilBertModel extends Module {
       const seen =
         attentionMask === null
           ? null
-          : reshape(
-              attentionMask.dtype === "bool" ? attentionMask : ne(attentionMask, 0),
-              [batch, 1, 1, length],
-            );
+          : reshape(attentionMask.dtype === "bool" ? attentionMask : ne(attentionMask, 0), [
+              batch,
+              1,
+              1,
+              length,
+            ]);
       return this.transformer.forward(this.embeddings.forward(ids), seen);
     });
   }
@@ -246,31 +145,38 @@ export class DistilBertForSequenceClassification extends Module {
     this.pre_classifier = new Linear(dim, dim, placement);
     this.classifier = new Linear(dim, numLabels, placement);
     this.dropout = new Dropout(seqClassifDropout);
-    initialize(this, this.config);
+    for (const head of [this.pre_classifier, this.classifier]) initialize(head, this.config);
   }
 
   /**
-   * A model from a directory with config.json and model.safetensors. Head weights that the file
-   * lacks (it holds a model before fine-tuning) are drawn anew.
+   * A model from a directory with config.json and model.safetensors (or an index of several files).
+   * Head weights that the files lack - they hold a model before fine-tuning - are drawn anew.
    * @throws CheckpointError where a file is missing or does not fit.
    */
   static async fromPretrained(
     directory: string,
     options: PretrainedOptions = {},
   ): Promise<DistilBertForSequenceClassification> {
-    const { configFile, config: json, weightsFile, weights } = await readPretrained(directory);
-    const config = fromHuggingFace(json, configFile);
+    const source = await readPretrained(directory);
+    const config = fromHuggingFace(source.config, source.configFile);
     if (options.numLabels !== undefined) config.numLabels = options.numLabels;
-    const first = Object.values(weights).find((weight) => isFloating(weight.dtype));
-    const dtype = options.dtype ?? first?.dtype ?? "float32";
-    const model = new DistilBertForSequenceClassification(config, { dtype, device: options.device });
-    loadWeights(model, weights, weightsFile);
+    const { dtype = dtypeOf(source), device, newHead = false } = options;
+    const model = new DistilBertForSequenceClassification(config, { dtype, device });
+    const isHead = (key: string): boolean => /^(pre_)?classifier\./.test(key);
+    await loadInto(model, source, {
+      // A checkpoint of the body alone has its names without the prefix.
+      namesOf: (key) =>
+        isHead(key) && newHead
+          ? []
+          : [key, ...(isHead(key) ? [] : [key.replace(/^distilbert\./, "")])],
+      isOptional: isHead,
+    });
     return model;
   }
 
   /** Writes config.json and model.safetensors. */
   async savePretrained(directory: string): Promise<void> {
-    await writePretrained(directory, toHuggingFace(this.config), this.stateDict());
+    await writePretrained(directory, toHuggingFace(this.config), this);
   }
 
   override forward(ids: Tensor, inputs: ClassificationInputs = {}): ClassificationOutput {
@@ -285,19 +191,18 @@ export class DistilBertForSequenceClassification extends Module {
 }
 
 function lossOf(logits: Tensor, labels: Tensor, numLabels: number): Tensor {
-  if (!labels.dtype.includes("float")) {
-    if (numLabels === 1) return mseLoss(reshape(logits, [-1]), to(reshape(labels, [-1]), logits.dtype));
-    return crossEntropy(logits, reshape(labels, [-1]));
-  }
-  if (numLabels === 1) return mseLoss(reshape(logits, [-1]), reshape(labels, [-1]));
+  const integers = !labels.dtype.includes("float");
+  if (integers && numLabels > 1) return crossEntropy(logits, reshape(labels, [-1]));
+  const wanted = to(labels, logits.dtype);
+  if (numLabels === 1) return mseLoss(reshape(logits, [-1]), reshape(wanted, [-1]));
   if (labels.shape.join() !== logits.shape.join()) {
-    throw new DTypeError(
+    throw new ShapeError(
       `DistilBert: floating labels ${formatShape(labels.shape)} for logits ` +
         `${formatShape(logits.shape)}; expected one per class, or integers [B]`,
       { op: "DistilBert" },
     );
   }
-  return bceWithLogits(logits, labels);
+  return bceWithLogits(logits, wanted);
 }
 
 /** Draws weights as Hugging Face does: normal, biases 0, norms 1 and 0, no padding embedding. */
@@ -312,24 +217,4 @@ function initialize(model: Module, config: DistilBertConfig): void {
       }
     }
   });
-}
-
-
-// A model before fine-tuning has no classifier, may call its body without the prefix, and holds the
-// head of its own task, which is of no use here.
-function loadWeights(
-  model: DistilBertForSequenceClassification,
-  weights: Readonly<Record<string, Tensor>>,
-  file: string,
-): void {
-  const expected = model.stateDict();
-  const state: Record<string, Tensor> = {};
-  for (const name of Object.keys(expected)) {
-    const weight = weights[name] ?? weights[name.replace(/^distilbert\./, "")];
-    if (weight !== undefined) state[name] = weight;
-    else if (/^(pre_)?classifier\./.test(name)) state[name] = expected[name]!;
-    else throw new CheckpointError(`${file}: lacks the tensor ${name}`, { op: "fromPretrained" });
-  }
-  model.loadStateDict(state);
-  for (const weight of Object.values(weights)) weight.dispose();
 }
