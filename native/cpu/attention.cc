@@ -142,7 +142,8 @@ class Scores {
   // Rows [row, row + count) of head (b, h), already multiplied with the scale.
   void mask(T* scores, int64_t b, int64_t h, int64_t row, int64_t count, T* scratch) const {
     if (has_mask_) {
-      for (int64_t i = 0; i < count; ++i) add_mask(scores + i * p_.S, index(b, h, row + i), scratch);
+      for (int64_t i = 0; i < count; ++i)
+        add_mask(scores + i * p_.S, index(b, h, row + i), scratch);
     }
     if (!p_.causal) return;
     for (int64_t i = 0; i < count; ++i) {
@@ -277,7 +278,6 @@ template <class T>
 void backward(const OpCall& call) {
   constexpr DType kAcc = kAccDType<T>;
   const Tensor &g = call.in(0), &q = call.in(1), &k = call.in(2), &v = call.in(3);
-  const Tensor& out = call.in(4);
   const Problem p = problem(call, q, k);
   const int64_t DV = v.shape[3];
   check(call.in(5).is_contiguous(), "attention_grad needs a dense logsumexp");
@@ -285,19 +285,14 @@ void backward(const OpCall& call) {
   const Tensor* mask = call.flag(5) ? &call.in(6) : nullptr;
   const Scores<T> rules(p, mask);
   const int64_t block = rows_per_block(p);
-  const int64_t heads[] = {p.B, p.H, p.L, DV};
-  const StridedRange g_rows(g, heads, 4);
-  const StridedRange out_rows(out, heads, 4);
   parallel_for(p.B * p.H, 1, [&](int64_t begin, int64_t end) {
     thread_local Scratch<T> scratch;
-    T* weights = scratch.get(3 * block * p.S + p.S * (p.D + DV) + 4 * DV + 512);
+    T* weights = scratch.get(3 * block * p.S + p.S * (p.D + DV) + 512);
     T* grads = weights + block * p.S;
     T* factors = grads + block * p.S;
     T* grad_k = factors + block * p.S;
     T* grad_v = grad_k + p.S * p.D;
-    T* row_g = grad_v + p.S * DV;
-    T* row_out = row_g + DV;
-    T* raw = row_out + DV;
+    T* mask_row = grad_v + p.S * DV;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / p.H;
       const int64_t h = task % p.H;
@@ -308,7 +303,7 @@ void backward(const OpCall& call) {
         const GemmOperand grad_rows = head(g, b, h, row, false);
         multiply({rows, p.S, p.D, p.scale}, q_rows, head(k, b, h, 0, true), weights, kAcc, p.S,
                  p.precision);
-        rules.mask(weights, b, h, row, rows, raw + 2 * DV);
+        rules.mask(weights, b, h, row, rows, mask_row);
         exponentiate(weights, logsumexp + (b * p.H + h) * p.L + row, rows, p.S);
         multiply({rows, p.S, DV}, grad_rows, head(v, b, h, 0, true), grads, kAcc, p.S, p.precision);
         const T* dropped = weights;
@@ -323,16 +318,10 @@ void backward(const OpCall& call) {
         multiply({p.S, DV, rows, 1.0, beta}, dense(dropped, kAcc, p.S, true), grad_rows, grad_v,
                  kAcc, DV, p.precision);
         for (int64_t i = 0; i < rows; ++i) {
-          const int64_t first = ((b * p.H + h) * p.L + row + i) * DV;
-          const auto widen = [&](const StridedRange& range, T* to) {
-            range.read(first, DV, raw);
-            simd().convert(raw, range.dtype(), to, kAcc, DV);
-          };
-          widen(g_rows, row_g);
-          widen(out_rows, row_out);
-          const T delta = row_sum(row_g, row_out, DV);
           T* grad = grads + i * p.S;
           const T* weight = weights + i * p.S;
+          // Also the sum of gradOutput times out, but that one was rounded to 16 bits.
+          const T delta = row_sum(weight, grad, p.S);
           for (int64_t j = 0; j < p.S; ++j) grad[j] = weight[j] * (grad[j] - delta);
         }
         const GemmOperand grad_scores = dense(grads, kAcc, p.S, false);

@@ -16,10 +16,12 @@ A family is a JSON file {"torch": version, "cases": [case, ...]}. A case has
 
 NaN and infinities are strings, as are int64 values that a JavaScript number cannot hold.
 
-16-bit floats are computed by torch in float32 and rounded once, which is the library's contract;
-torch's own CPU kernels lack some of them. Everything else is computed by torch in its own dtype.
+16-bit floats are computed by torch in float64 and rounded once: the library computes in float32 and
+rounds once, and torch in float32 would cancel where the library need not. Everything else is computed
+by torch in its own dtype, except where a case asks for float64.
 """
 
+import functools
 import json
 import math
 import os
@@ -79,9 +81,10 @@ class In:
             out["grad"] = True
         return out
 
-    def leaf(self):
-        wide = self.tensor.float() if self.tensor.dtype in HALVES else self.tensor
-        return wide.detach().clone().requires_grad_(self.grad)
+    def leaf(self, wide=False):
+        widened = self.tensor.dtype in HALVES or (wide and self.tensor.dtype in FLOATS)
+        values = self.tensor.double() if widened else self.tensor
+        return values.detach().clone().requires_grad_(self.grad)
 
 
 def ref(index):
@@ -110,8 +113,16 @@ class Random:
         return self.ints(0 if dtype == torch.uint8 or low >= 0 else -9, 10, shape, dtype)
 
 
-def narrow_to(dtype):
-    return lambda x: x.to(dtype) if x.dtype == torch.float32 else x
+def natural_dtype(inputs):
+    """The floating dtype in which the inputs meet, as torch promotes them; None without any."""
+    floating = [x.tensor for x in inputs if x.tensor.dtype in FLOATS]
+    group = [x.dtype for x in floating if x.dim() > 0] or [x.dtype for x in floating]
+    return functools.reduce(torch.promote_types, group) if group else None
+
+
+def rounded(result, dtype):
+    """What was computed in float64 on behalf of a narrower dtype, in that dtype."""
+    return result.to(dtype) if dtype is not None and result.dtype == torch.float64 else result
 
 
 class Family:
@@ -120,10 +131,24 @@ class Family:
         self.cases = []
         self.names = set()
 
-    def add(self, op, label, inputs, args, fn, *, grads=True, exact=False, ulps=None, narrow=True):
+    def add(
+        self,
+        op,
+        label,
+        inputs,
+        args,
+        fn,
+        *,
+        grads=True,
+        exact=False,
+        ulps=None,
+        narrow=True,
+        wide=False,
+    ):
         """Computes a case: `fn` takes the tensors of `inputs` and gives one or several.
 
-        With `narrow`, float32 results of 16-bit inputs are rounded to the dtype of the inputs.
+        With `narrow`, results of 16-bit inputs are rounded to the dtype of the inputs. With `wide`,
+        float32 inputs are computed in float64 too.
         """
         name = f"{op}/{label}"
         assert name not in self.names, name
@@ -132,13 +157,10 @@ class Family:
         if not grads:
             for x in inputs:
                 x.grad = False
-        leaves = [x.leaf() for x in inputs]
-        half = next((x.tensor.dtype for x in inputs if x.tensor.dtype in HALVES), None)
-        widest = [x.tensor.dtype for x in inputs if x.tensor.dtype in FLOATS and x.tensor.dim() > 0]
-        rounded = narrow and half is not None and all(d == half for d in widest)
+        leaves = [x.leaf(wide) for x in inputs]
         result = fn(*leaves)
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
-        shown = [narrow_to(half)(y) if rounded else y for y in outputs]
+        shown = [rounded(y, natural_dtype(inputs)) if narrow else y for y in outputs]
         case = {
             "name": name,
             "op": op,
