@@ -1,21 +1,12 @@
 // Philox4x32-10 against the known answers of Random123 (kat_vectors), and the sequences made of it.
 #include "core/philox.h"
 
-#include "cpu/simd/kernels.h"
 #include "testing.h"
 
 using namespace mixprec;
 using namespace mixprec::testing;
 
 namespace {
-
-const cpu::PointwiseKernels& kernels_of(cpu::Isa level) {
-#if MIXPREC_X86
-  if (level == cpu::Isa::kAvx512) return cpu::kernels_avx512();
-  if (level == cpu::Isa::kAvx2) return cpu::kernels_avx2();
-#endif
-  return level == cpu::Isa::kPortable ? cpu::kernels_portable() : cpu::simd();
-}
 
 struct KnownAnswer {
   uint32_t counter[4];
@@ -53,7 +44,7 @@ TEST("the kernels' words are those of single counters, from any first word and a
         for (const int64_t first : {0, 1, 2, 3, 4, 130}) {
           for (const int64_t n : {0, 1, 3, 127, 128, 129, 500}) {
             std::vector<uint32_t> words(static_cast<size_t>(n) + 1, 0xabcdefu);
-            kernels_of(level).random_words(seed, offset, first, words.data(), n);
+            pointwise_kernels(level).random_words(seed, offset, first, words.data(), n);
             for (int64_t i = 0; i < n; ++i) {
               const auto at = static_cast<uint64_t>(first + i);
               EXPECT_EQ(words[static_cast<size_t>(i)], philox_word(seed, offset, at));
@@ -78,13 +69,13 @@ TEST("normals are those of Box and Muller over pairs of words, the same at every
   std::vector<float> reference;
   for (const cpu::Isa level : isa_levels()) {
     std::vector<float> normals(n);
-    kernels_of(level).random_normal(3, 17, 0, normals.data(), n);
+    pointwise_kernels(level).random_normal(3, 17, 0, normals.data(), n);
     if (reference.empty()) reference = normals;
     EXPECT(std::memcmp(normals.data(), reference.data(), n * sizeof(float)) == 0,
            cpu::isa_name(level));
     // A part of the sequence, of odd length, is the same as the whole has there.
     std::vector<float> part(777);
-    kernels_of(level).random_normal(3, 17, 1000, part.data(), 777);
+    pointwise_kernels(level).random_normal(3, 17, 1000, part.data(), 777);
     EXPECT(std::memcmp(part.data(), normals.data() + 1000, part.size() * sizeof(float)) == 0,
            cpu::isa_name(level));
   }
@@ -113,7 +104,7 @@ TEST("dropout keeps where the word is not below the threshold, none at 1 and all
   for (const cpu::Isa level : isa_levels()) {
     for (const double p : {0.0, 1e-12, 0.1, 0.5, 0.9, 1.0}) {
       std::vector<uint8_t> kept(3000);
-      kernels_of(level).dropout_mask(5, 9, 7, p, kept.data(), 3000);
+      pointwise_kernels(level).dropout_mask(5, 9, 7, p, kept.data(), 3000);
       for (size_t i = 0; i < kept.size(); ++i) {
         const bool wanted = philox_word(5, 9, i + 7) >= dropout_threshold(p);
         EXPECT_EQ(static_cast<int>(kept[i]), wanted ? 1 : 0);

@@ -18,6 +18,8 @@
 #include "core/philox.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/isa.h"
+#include "cpu/simd/kernels.h"
+#include "cpu/simd/rows.h"
 #include "cpu/thread_pool.h"
 
 namespace mixprec::testing {
@@ -366,6 +368,22 @@ inline std::vector<cpu::Isa> isa_levels() {
     if (level <= cpu::isa()) levels.push_back(level);
   }
   return levels;
+}
+
+inline const cpu::PointwiseKernels& pointwise_kernels([[maybe_unused]] cpu::Isa level) {
+#if MIXPREC_X86
+  if (level == cpu::Isa::kAvx512) return cpu::kernels_avx512();
+  if (level == cpu::Isa::kAvx2) return cpu::kernels_avx2();
+#endif
+  return cpu::kernels_portable();
+}
+
+inline const cpu::RowKernels& row_kernels([[maybe_unused]] cpu::Isa level) {
+#if MIXPREC_X86
+  if (level == cpu::Isa::kAvx512) return cpu::rows_avx512();
+  if (level == cpu::Isa::kAvx2) return cpu::rows_avx2();
+#endif
+  return cpu::rows_portable();
 }
 
 }  // namespace mixprec::testing
