@@ -6,7 +6,7 @@ import { runInPlace } from "../core/dispatch.js";
 import { Tensor } from "../core/tensor.js";
 import type { Device } from "../dtype.js";
 import { ArgumentError, describe, ScalerError } from "../errors.js";
-import { full, item, mul } from "../ops/index.js";
+import { clone, div, full, item, mul } from "../ops/index.js";
 import { formatShape } from "../shape.js";
 import { withoutAutocast } from "./autocast.js";
 import {
@@ -68,8 +68,6 @@ export class GradScaler {
   private initial: ScaleValues;
   private state: ScaleState | null = null;
   private readonly records = new Map<ScalableOptimizer, OptimizerRecord>();
-  /** Overflow flags of records that were reopened before the update. */
-  private readonly carried: Tensor[] = [];
   private deferred = false;
 
   /**
@@ -185,7 +183,7 @@ export class GradScaler {
    */
   step(optimizer: ScalableOptimizer, ...closures: unknown[]): StepResult {
     if (!this.enabled) {
-      (optimizer.step).apply(optimizer, closures);
+      (optimizer as { step(...args: unknown[]): unknown }).step(...closures);
       return unscaledStep();
     }
     if (closures.some((closure) => closure !== undefined && closure !== null)) {
@@ -251,7 +249,6 @@ export class GradScaler {
     else state.setScale(checkNewScale(newScale));
     for (const flag of this.flags()) flag.dispose();
     this.records.clear();
-    this.carried.length = 0;
     this.deferred = false;
   }
 
@@ -281,20 +278,29 @@ export class GradScaler {
     return this.deferred;
   }
 
+  /**
+   * Makes the update that was deferred. Optimizers that were unscaled and have yet to step count for
+   * the next one.
+   * @param holding optimizers with gradients of the old scale; they are brought to the new one.
+   */
+  updateDeferred(holding: Iterable<ScalableOptimizer> = []): void {
+    if (!this.deferred) return;
+    const { scale } = this.requireState("update");
+    const waiting = [...this.records].filter(([, { stage }]) => stage === "unscaled");
+    for (const [optimizer] of waiting) this.records.delete(optimizer);
+    const gradients = [...holding].flatMap(gradientsOf);
+    const before = onOwnTensors(() => clone(scale));
+    this.update();
+    for (const [optimizer, record] of waiting) this.records.set(optimizer, record);
+    const ratio = onOwnTensors(() => div(before, scale));
+    findOverflow(gradients, ratio)?.dispose();
+    before.dispose();
+    ratio.dispose();
+  }
+
   /** Where an optimizer is since the last update. */
   stageOf(optimizer: ScalableOptimizer): ScalerStage {
     return this.records.get(optimizer)?.stage ?? "ready";
-  }
-
-  /**
-   * Lets an optimizer that has stepped be unscaled and stepped again before the update, on new
-   * gradients that have the same scale. What its first step found counts at the update.
-   */
-  reopen(optimizer: ScalableOptimizer): void {
-    const record = this.records.get(optimizer);
-    if (record?.stage !== "stepped") return;
-    if (record.foundInf !== null) this.carried.push(record.foundInf);
-    this.records.delete(optimizer);
   }
 
   /** The scale; waits for the device. 1 when disabled. */
@@ -354,8 +360,7 @@ export class GradScaler {
   }
 
   private flags(): Tensor[] {
-    const recorded = [...this.records.values()].flatMap(({ foundInf }) => foundInf ?? []);
-    return [...this.carried, ...recorded];
+    return [...this.records.values()].flatMap(({ foundInf }) => foundInf ?? []);
   }
 
   private totalFoundInf(): Tensor | null {
