@@ -213,7 +213,7 @@ function initialize(model: Module, config: DistilBertConfig): void {
       else if (name.endsWith("bias")) fill(parameter, 0);
       else init.normal(parameter, { mean: 0, std: config.initializerRange });
       if (name.endsWith("word_embeddings.weight") && config.padTokenId < config.vocabSize) {
-        fill(select(parameter, 0, config.padTokenId), 0);
+        tidy(() => fill(select(parameter, 0, config.padTokenId), 0)).dispose();
       }
     }
   });
