@@ -213,7 +213,9 @@ function initialize(model: Module, config: DistilBertConfig): void {
       else if (name.endsWith("bias")) fill(parameter, 0);
       else init.normal(parameter, { mean: 0, std: config.initializerRange });
       if (name.endsWith("word_embeddings.weight") && config.padTokenId < config.vocabSize) {
-        tidy(() => fill(select(parameter, 0, config.padTokenId), 0)).dispose();
+        const row = select(parameter, 0, config.padTokenId);
+        fill(row, 0);
+        row.dispose();
       }
     }
   });
