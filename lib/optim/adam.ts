@@ -3,7 +3,7 @@
 import type { Tensor } from "../core/tensor.js";
 import { isHalfWidth, type DType } from "../dtype.js";
 import { ArgumentError, describe } from "../errors.js";
-import { Masters, runStep, stepCount, zerosFor } from "./native-step.js";
+import { ensure, Masters, runStep, stepCount, zerosFor } from "./native-step.js";
 import { Optimizer, type Update } from "./optimizer.js";
 import {
   checkFlag,
@@ -59,7 +59,7 @@ abstract class AdamBase extends Optimizer<AdamGroup> {
 
   protected override checkGroup(group: Omit<AdamGroup, "params">): void {
     super.checkGroup(group);
-    const { betas } = group;
+    const betas: readonly number[] = group.betas;
     if (!Array.isArray(betas) || betas.length !== 2) {
       throw new ArgumentError(
         `${this.name}: betas — expected two numbers in [0, 1), got ${describe(betas)}`,
@@ -86,10 +86,11 @@ abstract class AdamBase extends Optimizer<AdamGroup> {
     parameter: Tensor,
   ): void {
     const dtype = this.stateDType("expAvg", group, parameter);
-    state["step"] ??= stepCount(parameter);
-    state["expAvg"] ??= zerosFor(parameter, dtype);
-    state["expAvgSq"] ??= zerosFor(parameter, dtype);
-    if (group.amsgrad) state["maxExpAvgSq"] ??= zerosFor(parameter, dtype);
+    const zeros = (): Tensor => zerosFor(parameter, dtype);
+    ensure(state, "step", () => stepCount(parameter));
+    ensure(state, "expAvg", zeros);
+    ensure(state, "expAvgSq", zeros);
+    if (group.amsgrad) ensure(state, "maxExpAvgSq", zeros);
     this.masters.complete(state, group.masterWeights, parameter);
   }
 

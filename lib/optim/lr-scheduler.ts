@@ -123,8 +123,8 @@ export class LRScheduler {
       Array.isArray(value) &&
       value.length === groups.length &&
       value.every((lr) => typeof lr === "number" && Number.isFinite(lr));
-    const { lastEpoch, baseLrs, lastLr } =
-      (state as unknown as Partial<LRSchedulerState> | null) ?? {};
+    const given: unknown = state;
+    const { lastEpoch, baseLrs, lastLr } = (given ?? {}) as Partial<LRSchedulerState>;
     if (!Number.isInteger(lastEpoch) || lastEpoch! < 0 || !isRates(baseLrs) || !isRates(lastLr)) {
       throw new CheckpointError(
         `LRScheduler.loadStateDict: expected { lastEpoch, baseLrs, lastLr } for ${groups.length} ` +

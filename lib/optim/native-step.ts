@@ -11,6 +11,11 @@ import type { Update } from "./optimizer.js";
 import type { ParamGroup } from "./param-group.js";
 import type { ParameterState } from "./state-dict.js";
 
+/** Makes an entry of a state where there is none. */
+export function ensure(state: ParameterState, key: string, make: () => Tensor): void {
+  state[key] ??= make();
+}
+
 /** Zeros in the shape and on the device of a parameter, to be remembered of it. */
 export function zerosFor(parameter: Tensor, dtype = parameter.dtype): Tensor {
   return keep(zeros(parameter.shape, { dtype, device: parameter.device }));
@@ -33,13 +38,13 @@ export class Masters {
     const { master } = state;
     if (!wanted || !isHalfWidth(parameter.dtype)) {
       master?.dispose();
-      delete state["master"];
+      delete state.master;
       return;
     }
     const { storage } = parameter.handle;
     const seen = this.seen.get(parameter);
     if (master === undefined) {
-      state["master"] = keep(to(parameter, "float32"));
+      state.master = keep(to(parameter, "float32"));
     } else if (seen?.storage !== storage || seen.version !== storage.version) {
       // Where the parameter is still the rounded master, the master has the digits it lost.
       tidy(() => {
@@ -78,10 +83,10 @@ export function runStep<G extends ParamGroup>(step: NativeStep<G>): void {
   if (updates.length === 0) return;
   const params = updates.map(({ parameter }) => parameter);
   const grads = updates.map(({ grad }) => grad);
-  const hasMasters = updates.some(({ state }) => state["master"] !== undefined);
+  const hasMasters = updates.some(({ state }) => state.master !== undefined);
   const written = step.lists.flatMap((key) => updates.map(({ state }) => state[key]!));
   if (hasMasters) {
-    written.push(...updates.map(({ state, parameter }) => state["master"] ?? parameter));
+    written.push(...updates.map(({ state, parameter }) => state.master ?? parameter));
   }
   const inputs = [...params, ...grads, ...written];
   if (gradScale !== null) inputs.push(gradScale);

@@ -169,17 +169,17 @@ export function lambdaLR(
   factor: Factor | readonly Factor[],
   options: ScheduleOptions = {},
 ): LRScheduler {
-  const list = typeof factor === "function" ? null : factor;
   const groups = optimizer.paramGroups.length;
-  if (list !== null && (!Array.isArray(list) || list.length !== groups)) {
+  const factors: readonly Factor[] =
+    typeof factor === "function" ? Array.from({ length: groups }, () => factor) : factor;
+  if ((factors as unknown) === null || factors.length !== groups) {
     throw new ArgumentError(
       `lrScheduler.lambdaLR: expected a function, or one for each of ${groups} groups, got ` +
         describe(factor),
       { op: "lrScheduler.lambdaLR" },
     );
   }
-  const of = (group: number): Factor => list?.[group] ?? (factor as Factor);
-  return new LRScheduler(optimizer, (base, step, group) => base * of(group)(step), options);
+  return new LRScheduler(optimizer, (base, step, group) => base * factors[group]!(step), options);
 }
 
 /** Options of {@link stepLR}. */

@@ -3,7 +3,7 @@
 import type { Tensor } from "../core/tensor.js";
 import { isHalfWidth, type DType } from "../dtype.js";
 import { ArgumentError, describe } from "../errors.js";
-import { Masters, runStep, stepCount, zerosFor } from "./native-step.js";
+import { ensure, Masters, runStep, stepCount, zerosFor } from "./native-step.js";
 import { Optimizer, type Update } from "./optimizer.js";
 import {
   checkFlag,
@@ -99,8 +99,9 @@ export class SGD extends Optimizer<SGDGroup> {
     if (group.momentum !== 0) {
       const dtype = this.stateDType("momentumBuffer", group, parameter);
       // A buffer of torch's comes without a count, and holds something.
-      state["step"] ??= stepCount(parameter, state["momentumBuffer"] === undefined ? 0 : 1);
-      state["momentumBuffer"] ??= zerosFor(parameter, dtype);
+      const first = state.momentumBuffer === undefined;
+      ensure(state, "step", () => stepCount(parameter, first ? 0 : 1));
+      ensure(state, "momentumBuffer", () => zerosFor(parameter, dtype));
     }
     this.masters.complete(state, group.masterWeights, parameter);
   }

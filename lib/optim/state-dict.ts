@@ -68,7 +68,7 @@ export function readStateDict<G extends ParamGroup>(
     throw new CheckpointError(`${op}: ${what}`, { op });
   };
   const raw: unknown = dict;
-  if (!isRecord(raw) || !isRecord(raw["state"]) || !Array.isArray(raw["paramGroups"])) {
+  if (!isRecord(raw) || !isRecord(raw.state) || !Array.isArray(raw.paramGroups)) {
     return fail(`expected an object with state and paramGroups, got ${describe(dict)}`);
   }
   if (dict.paramGroups.length !== groups.length) {
@@ -80,8 +80,9 @@ export function readStateDict<G extends ParamGroup>(
     if (saved.params.length !== group.params.length) {
       fail(`group ${i} has ${saved.params.length} parameters, here ${group.params.length}`);
     }
-    const { params: _numbers, ...rest } = saved;
-    requirements.check({ ...group, ...rest } as unknown as Omit<G, "params">);
+    const rest: Partial<typeof saved> = { ...saved };
+    delete rest.params;
+    requirements.check({ ...group, ...rest });
     return rest as unknown as Omit<G, "params">;
   });
   const parameters = new Map<string, { group: G; parameter: Tensor }>();
