@@ -80,3 +80,25 @@ export type {
   SkipAlarm,
   StepResult,
 } from "./amp/index.js";
+
+export {
+  CSVLogger,
+  Fabric,
+  FABRIC_STATE,
+  parsePrecision,
+  PRECISIONS,
+  seedEverything,
+} from "./fabric/index.js";
+export type {
+  ClipOptions,
+  CSVLoggerOptions,
+  FabricBackwardOptions,
+  FabricModule,
+  FabricOptimizer,
+  FabricOptions,
+  Logger,
+  PrecisionInput,
+  PrecisionMode,
+  PrecisionName,
+  SetupOptions,
+} from "./fabric/index.js";

@@ -11,4 +11,5 @@ export type {
   RepeatedSkips,
   SkipAlarm,
 } from "./scaler-options.js";
+export { unscaledStep } from "./step-result.js";
 export type { StepResult } from "./step-result.js";

@@ -20,20 +20,21 @@ export function unscaledStep(): StepResult {
 
 /** The result of a step; takes over both tensors. */
 export function scaledStep(foundInf: Tensor, scale: Tensor): StepResult {
-  let values: { foundInf: boolean; scale: number } | null = null;
-  const read = (): { foundInf: boolean; scale: number } => {
+  let values: StepResult | null = null;
+  const read = (): StepResult => {
     if (values === null) {
-      values = { foundInf: item(foundInf) !== 0, scale: item(scale) };
+      const skipped = item(foundInf) !== 0;
+      values = { skipped, foundInf: skipped, scale: item(scale) };
       foundInf.dispose();
       scale.dispose();
     }
     return values;
   };
   // The CPU has computed by now, and need not keep the tensors.
-  if (foundInf.device === "cpu") read();
+  if (foundInf.device === "cpu") return read();
   return {
     get skipped() {
-      return read().foundInf;
+      return read().skipped;
     },
     get foundInf() {
       return read().foundInf;

@@ -22,6 +22,10 @@ export class ScaledSteps {
     this.optimizers.add(optimizer);
   }
 
+  has(optimizer: AnyOptimizer): boolean {
+    return this.optimizers.has(optimizer);
+  }
+
   /** Computes the gradients of the scaled loss. */
   backward(loss: Tensor, gradient: Tensor | undefined, options: BackwardOptions): void {
     const { scaler } = this;
