@@ -381,6 +381,11 @@ void binary(BinaryOp op, DType dtype, const void* lhs, bool lhs_is_scalar, const
 template <CompareOp op, class T>
 void compare_loop(const T* lhs, bool lhs_is_scalar, const T* rhs, bool rhs_is_scalar, uint8_t* out,
                   int64_t n) {
+  if (lhs_is_scalar && rhs_is_scalar) {
+    const bool value = compare_value<op, CpuMath>(*lhs, *rhs);
+    for (int64_t i = 0; i < n; ++i) out[i] = value;
+    return;
+  }
   with_operands(lhs, lhs_is_scalar, rhs, rhs_is_scalar,
                 [&](const auto& a, const auto& b) MIXPREC_INLINED {
 #pragma GCC ivdep
