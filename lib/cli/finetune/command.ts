@@ -8,7 +8,7 @@ import { comparisonTable } from "../table.js";
 import { writeLine, type Terminal } from "../terminal.js";
 import { EXIT, InterruptedError } from "../usage.js";
 import { encodeTexts, loadTexts, type EncodedData, type SplitTexts } from "./dataset.js";
-import { classNamesOf, planModel, type ModelPlan } from "./model.js";
+import { planModel, readHead, type ModelPlan } from "./model.js";
 import { COMPARED_MODES, type Mode } from "./modes.js";
 import type { FinetuneOptions } from "./options.js";
 import { createProgress, runLine } from "./progress.js";
@@ -34,8 +34,8 @@ async function prepare(
 ): Promise<Job> {
   const device = resolveDevice(options.device);
   if (options.threads !== null) setNumThreads(options.threads);
-  const headNames = options.model === null ? null : await classNamesOf(options.model);
-  const texts = await loadTexts(options, headNames);
+  const head = options.model === null ? null : await readHead(options.model);
+  const texts = await loadTexts(options, head?.names);
   const plan = await planModel(options, texts, texts.labelNames.length, device);
   const { maxLength, tokenizer, config } = plan;
   const data = encodeTexts(texts, tokenizer, { maxLength, vocabSize: config.vocabSize });
@@ -61,6 +61,12 @@ function describeJob({ options, device, texts, plan, data, terminal }: Job): voi
     `model   ${plan.source}: DistilBERT, ${plan.parameters.toLocaleString("en")} ` +
       `parameters, ${config.nLayers} layers of width ${config.dim}, ${tokenizer.vocabSize} tokens`,
   );
+  if (plan.replacedHead !== null) {
+    writeLine(
+      stdout,
+      `        its head of ${plan.replacedHead} classes is drawn anew for ${config.numLabels}`,
+    );
+  }
   writeLine(
     stdout,
     `train   ${options.epochs} epochs, batches of ${options.batchSize}, AdamW at ` +

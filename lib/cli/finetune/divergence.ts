@@ -58,8 +58,8 @@ export function explainDivergence(model: Module, optimizer: Optimizer): string[]
           gradients.vanished += count(eq(grad, 0));
         }
         const state = optimizer.stateOf(parameter);
-        const first = state?.["expAvg"];
-        const second = state?.["expAvgSq"];
+        const first = state?.expAvg;
+        const second = state?.expAvgSq;
         if (first === undefined || second === undefined) return;
         note(moments, name, second);
         // A second moment of 0 beside a first that is not: its square was below the smallest number.

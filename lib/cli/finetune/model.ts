@@ -1,29 +1,29 @@
 // The model and tokenizer of a run: from a directory, or small and new.
 
-import { readFile, stat } from "node:fs/promises";
-import path from "node:path";
+import { stat } from "node:fs/promises";
 
 import { TextTokenizer, type Split, type TextDataset } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import { CheckpointError } from "../../errors.js";
 import { DistilBertForSequenceClassification } from "../../models/distilbert.js";
-import type { DistilBertConfig } from "../../models/distilbert-config.js";
+import { fromHuggingFace, type DistilBertConfig } from "../../models/distilbert-config.js";
+import { readPretrained } from "../../models/pretrained.js";
 import { UsageError } from "../usage.js";
 import type { FinetuneOptions } from "./options.js";
 
 /** The built-in model: large enough to learn the built-in reviews, small enough for two cores. */
 export const BUILTIN_MODEL = {
-  dim: 128,
+  dim: 64,
   nLayers: 2,
   nHeads: 4,
-  hiddenDim: 256,
+  hiddenDim: 128,
   dropout: 0.1,
   attentionDropout: 0.1,
   seqClassifDropout: 0.1,
 } as const satisfies Partial<DistilBertConfig>;
 
 /** Entries at most of the vocabulary that is trained from the data. */
-const BUILTIN_VOCABULARY = 2048;
+const BUILTIN_VOCABULARY = 1000;
 
 const DEFAULT_LENGTH = { builtin: 64, pretrained: 128 };
 
@@ -35,8 +35,10 @@ export interface ModelPlan {
   readonly config: DistilBertConfig;
   readonly parameters: number;
   readonly maxLength: number;
+  /** How many classes a trained head had that did not fit and is drawn anew; null where none was. */
+  readonly replacedHead: number | null;
   /** float32 weights; new ones are drawn from the random generator. */
-  create(): Promise<DistilBertForSequenceClassification>;
+  readonly create: () => Promise<DistilBertForSequenceClassification>;
 }
 
 type PlanOptions = Pick<FinetuneOptions, "model" | "maxLength">;
@@ -48,21 +50,27 @@ async function requireDirectory(directory: string): Promise<void> {
   throw new CheckpointError(`--model ${directory}: ${what}`, { op: "finetune" });
 }
 
-/** The class names in a model's config.json, by id; null where it has none, or only LABEL_0, ….  */
-export async function classNamesOf(directory: string): Promise<string[] | null> {
-  const file = path.join(directory, "config.json");
-  // What is wrong with the file is said when the model is read.
-  const text = await readFile(file, "utf8").catch(() => "null");
-  let names: unknown;
-  try {
-    names = (JSON.parse(text) as { id2label?: unknown } | null)?.id2label;
-  } catch {
-    return null;
-  }
-  if (names === null || typeof names !== "object") return null;
-  const list = Object.keys(names).map((_, id) => (names as Record<string, unknown>)[String(id)]);
-  const usable = list.every((name) => typeof name === "string" && !/^LABEL_\d+$/.test(name));
-  return usable ? (list as string[]) : null;
+/** The head of a trained model. */
+export interface Head {
+  readonly classes: number;
+  /** By id; null where config.json has none, or only LABEL_0, …. */
+  readonly names: readonly string[] | null;
+}
+
+/**
+ * The head that a model's config.json tells of.
+ * @throws CheckpointError where the file is missing or broken.
+ */
+export async function readHead(directory: string): Promise<Head> {
+  await requireDirectory(directory);
+  const { config, configFile } = await readPretrained(directory);
+  const classes = fromHuggingFace(config, configFile).numLabels;
+  const map: unknown = config.id2label;
+  const names = Array.from({ length: classes }, (_, id) =>
+    map !== null && typeof map === "object" ? (map as Record<string, unknown>)[id] : null,
+  );
+  const usable = names.every((name) => typeof name === "string" && !/^LABEL_\d+$/.test(name));
+  return { classes, names: usable ? (names as string[]) : null };
 }
 
 function countParameters(model: DistilBertForSequenceClassification): number {
@@ -75,11 +83,13 @@ async function pretrainedPlan(
   numLabels: number,
   device: Device,
 ): Promise<ModelPlan> {
-  await requireDirectory(directory);
+  const head = await readHead(directory);
+  const newHead = head.classes !== numLabels;
   const tokenizer = await TextTokenizer.fromDirectory(directory);
   const create = (): Promise<DistilBertForSequenceClassification> =>
     DistilBertForSequenceClassification.fromPretrained(directory, {
       numLabels,
+      newHead,
       dtype: "float32",
       device,
     });
@@ -95,7 +105,8 @@ async function pretrainedPlan(
       `--max-length: expected at most ${most}, the positions of ${directory}, got ${maxLength}`,
     );
   }
-  return { source: directory, tokenizer, config, parameters, maxLength, create };
+  const replacedHead = newHead ? head.classes : null;
+  return { source: directory, tokenizer, config, parameters, maxLength, replacedHead, create };
 }
 
 function builtinPlan(
@@ -128,6 +139,7 @@ function builtinPlan(
     config,
     parameters,
     maxLength,
+    replacedHead: null,
     create: () => Promise.resolve(make()),
   };
 }

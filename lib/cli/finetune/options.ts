@@ -88,7 +88,7 @@ export function declareOptions(command: Command): Command {
       "--epochs <n>",
       "passes over the training texts",
       wholeNumber({ least: 1, most: 10_000 }),
-      4,
+      3,
     )
     .option("--batch-size <n>", "texts in a step", wholeNumber({ least: 1, most: 65_536 }), 16)
     .option(

@@ -122,7 +122,7 @@ export async function writeModel(
     id2label: Object.fromEntries(labelNames.map((name, id) => [String(id), name])),
     label2id: Object.fromEntries(labelNames.map((name, id) => [name, id])),
   };
-  await writePretrained(directory, config, model.stateDict());
+  await writePretrained(directory, config, model);
   await tokenizer.save(directory);
   return ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
 }

@@ -5,11 +5,12 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { manualSeed, noGrad, withFloat32MatmulPrecision } from "../../core/context.js";
 import { tidy } from "../../core/scope.js";
 import type { Tensor } from "../../core/tensor.js";
+import type { DataLoader } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
-import { Fabric } from "../../fabric/index.js";
+import { Fabric, type FabricModule, type FabricOptimizer } from "../../fabric/index.js";
 import type { DistilBertForSequenceClassification } from "../../models/distilbert.js";
 import { argmax, eq, fromTypedArray, isfinite, sum } from "../../ops/index.js";
-import { AdamW, lrScheduler } from "../../optim/index.js";
+import { AdamW, lrScheduler, type LRScheduler } from "../../optim/index.js";
 import { acceleratorOf, statisticsOf } from "../device.js";
 import { InterruptedError } from "../usage.js";
 import { batchesOf, type Batch, type EncodedData, type Sample } from "./dataset.js";
@@ -80,10 +81,10 @@ class Run {
   private samples = 0;
   private skippedSteps = 0;
   private readonly fabric: Fabric;
-  private readonly model;
-  private readonly optimizer;
-  private readonly scheduler;
-  private readonly loader;
+  private readonly model: FabricModule<DistilBertForSequenceClassification>;
+  private readonly optimizer: FabricOptimizer<AdamW>;
+  private readonly scheduler: LRScheduler;
+  private readonly loader: DataLoader<Sample, Batch>;
 
   constructor(
     private readonly mode: Mode,
@@ -111,18 +112,26 @@ class Run {
   }
 
   /** One step of training; its loss, and how many answers were right. */
-  private step(batch: Batch): { loss: number; right: number } {
+  private step(batch: Batch, epoch: number): { loss: number; right: number } {
+    const { fabric, model, optimizer } = this;
     const compute = (): { loss: number; right: number } => {
       const { ids, attentionMask, labels } = tensorsOf(batch, this.options.device);
-      const { logits, loss } = this.model.forward(ids, { attentionMask, labels });
-      const value = loss!.item();
-      if (!Number.isFinite(value)) return { loss: value, right: 0 };
-      const right = noGrad(() => countRight(logits, labels)) ?? 0;
-      this.optimizer.zeroGrad();
-      this.fabric.backward(loss!);
-      const { skipped, scale } = this.fabric.optimizerStep(this.optimizer);
-      if (skipped) this.skippedSteps++;
-      this.scheduler.step();
+      const output = model.forward(ids, { attentionMask, labels });
+      const loss = output.loss!;
+      const value = loss.item();
+      this.losses.push(value);
+      const right = noGrad(() => countRight(output.logits, labels)) ?? 0;
+      // The gradients are still those of the step before, which show what went wrong.
+      if (!Number.isFinite(value)) this.diverge(epoch);
+      optimizer.zeroGrad();
+      // Also after a loss that is not finite: backward lets go of what forward saved.
+      fabric.backward(loss);
+      if (fabric.scaler !== null) this.scales.push(fabric.scaler.getScale());
+      if (this.diverged === null) {
+        const outcome = fabric.optimizerStep(optimizer);
+        if (outcome.skipped) this.skippedSteps++;
+        this.scheduler.step(outcome);
+      }
       return { loss: value, right };
     };
     return withFloat32MatmulPrecision(this.mode.matmulPrecision, () => tidy(compute));
@@ -138,11 +147,10 @@ class Run {
     for (const batch of loader) {
       await turn(options.signal);
       const start = performance.now();
-      const state = this.step(batch);
+      const state = this.step(batch, epoch);
       this.seconds += (performance.now() - start) / 1000;
       this.samples += batch.labels.length;
-      this.losses.push(state.loss);
-      if (!Number.isFinite(state.loss)) return this.diverge(epoch);
+      if (this.diverged !== null) return false;
       right += state.right;
       lossSum += state.loss;
       this.progress.step({
@@ -156,7 +164,10 @@ class Run {
       });
     }
     const validationAccuracy = await this.accuracy(this.data.validation);
-    if (validationAccuracy === null) return this.diverge(epoch);
+    if (validationAccuracy === null) {
+      this.diverge(epoch);
+      return false;
+    }
     const seconds = this.seconds - before.seconds;
     const samples = this.samples - before.samples;
     const result = {
@@ -171,10 +182,9 @@ class Run {
     return true;
   }
 
-  private diverge(epoch: number): false {
+  private diverge(epoch: number): void {
     const findings = explainDivergence(this.bare, this.optimizer);
     this.diverged = { step: this.losses.length, epoch, findings };
-    return false;
   }
 
   /** Share of right answers; null where one is not finite. */
