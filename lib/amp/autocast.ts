@@ -188,8 +188,9 @@ export function withoutAutocast<T>(fn: () => T): T {
 
 /** Whether operations on tensors of a device (default: of any) are cast now. */
 export function isAutocastEnabled(device?: Device): boolean {
+  const type = device === undefined ? undefined : deviceTypeOf(device);
   const state = context.autocast;
-  return state !== null && (device === undefined || deviceTypeOf(device) === state.device);
+  return state !== null && (type === undefined || type === state.device);
 }
 
 /**
