@@ -6,11 +6,11 @@ import { fileURLToPath } from "node:url";
 
 import type { DType } from "./dtype.js";
 import { dtypeCode } from "./dtype.js";
+import type { MixprecError } from "./errors.js";
 import {
   ArgumentError,
   DeviceError,
   DTypeError,
-  MixprecError,
   NativeError,
   OutOfMemoryError,
   ShapeError,
@@ -90,7 +90,7 @@ const ERROR_CLASSES: Record<string, new (message: string, options?: object) => M
 function typedError(cause: unknown, op: string | undefined): unknown {
   if (!(cause instanceof Error)) return cause;
   const code = (cause as { code?: unknown }).code;
-  const ErrorClass = (typeof code === "string" && ERROR_CLASSES[code]) || NativeError;
+  const ErrorClass = (typeof code === "string" ? ERROR_CLASSES[code] : null) ?? NativeError;
   const message = op === undefined ? cause.message : `${op}: ${cause.message}`;
   return new ErrorClass(message, { op, cause });
 }
@@ -207,13 +207,17 @@ export function runNativeMany(
   outputs: readonly { readonly dtype: DType; readonly shape: Shape }[],
   attrs: readonly number[],
 ): Handle[] {
-  reserveCommand(inputs.length + outputs.length * 16 + attrs.length + 32);
+  const doubles = inputs.length + outputs.length * 16 + attrs.length + 32;
+  if (doubles > command.length) reserveCommand(doubles);
   let at = writeHeader(op, device, inputs, outputs.length, attrs.length);
-  for (const { dtype, shape } of outputs) at = writeShape(at, dtype, shape);
-  for (const attr of attrs) command[at++] = attr;
+  for (let i = 0; i < outputs.length; i++) {
+    at = writeShape(at, outputs[i]!.dtype, outputs[i]!.shape);
+  }
+  for (let i = 0; i < attrs.length; i++) command[at++] = attrs[i]!;
   invoke(name);
-  const ids = Array.from(command.subarray(0, outputs.length));
-  return ids.map((id) => new Handle(id, newStorage()));
+  const handles: Handle[] = [];
+  for (let i = 0; i < outputs.length; i++) handles.push(new Handle(command[i]!, newStorage()));
+  return handles;
 }
 
 /** A view of the same storage; `offset` counts elements from the first one of `base`. */

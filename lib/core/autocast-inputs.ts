@@ -5,7 +5,7 @@ import { DTypeError } from "../errors.js";
 import { context, enableGrad, type AutocastState } from "./context.js";
 import type { CastPolicy } from "./policy.js";
 import { forEachTensor, keep, outsideScopes } from "./scope.js";
-import { gradOps } from "./tape.js";
+import { gradOps } from "./grad-node.js";
 import { Tensor } from "./tensor.js";
 
 function isEligible(value: unknown, state: AutocastState): value is Tensor {

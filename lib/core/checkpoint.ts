@@ -9,7 +9,8 @@ import { GradError } from "../errors.js";
 import { formatShape } from "../shape.js";
 import { context, isGradEnabled, type AutocastState, type SavedTensor } from "./context.js";
 import { forEachTensor, tidy } from "./scope.js";
-import { afterBackward, checkVersion, saveTensor } from "./tape.js";
+import { checkVersion, saveTensor } from "./grad-node.js";
+import { afterBackward } from "./tape.js";
 import { Tensor } from "./tensor.js";
 
 /** Replaces what is of a class in nested arrays and plain objects. */

@@ -4,7 +4,7 @@ import { isDType, isFloating, type FloatDType } from "../dtype.js";
 import { ArgumentError, describe, GradError } from "../errors.js";
 import { context, noGrad, type AutocastState } from "./context.js";
 import { defineName, runCast } from "./dispatch.js";
-import { record, type InputGrads } from "./tape.js";
+import { record, type InputGrads } from "./grad-node.js";
 import { Tensor } from "./tensor.js";
 
 /** What `forward` may return in place of its outputs: these, and what backward needs. */

@@ -6,7 +6,7 @@ import { DisposedError, GradError } from "../errors.js";
 import type { Handle } from "../native.js";
 import { contiguousStrides, formatShape, isContiguous, numelOf, type Shape } from "../shape.js";
 import { context } from "./context.js";
-import type { GradNode } from "./tape.js";
+import type { GradNode } from "./grad-node.js";
 
 /** What `Tensor.backward` needs of the tape; set by tape.ts, which stands above this file. */
 export const tapeEntry: {

@@ -2,7 +2,12 @@
 
 import type { Tensor } from "../core/tensor.js";
 import { bceWithLogits, crossEntropy, l1Loss, mseLoss, nllLoss } from "../ops/index.js";
-import type { CrossEntropyOptions, LossOptions, NllLossOptions } from "../ops/loss.js";
+import type {
+  BceWithLogitsOptions,
+  CrossEntropyOptions,
+  LossOptions,
+  NllLossOptions,
+} from "../ops/index.js";
 import { Module } from "./module.js";
 
 /** Cross entropy of scores [N, C, ...] and class indices [N, ...]. */
@@ -51,7 +56,7 @@ export class L1Loss extends Module {
 
 /** Binary cross entropy of scores before the sigmoid. */
 export class BCEWithLogitsLoss extends Module {
-  constructor(readonly options: LossOptions = {}) {
+  constructor(readonly options: BceWithLogitsOptions = {}) {
     super();
   }
 

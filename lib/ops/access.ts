@@ -6,8 +6,8 @@ import { ShapeError } from "../errors.js";
 import { itemNative, toBytesNative } from "../native.js";
 import { formatShape, type Shape } from "../shape.js";
 import { contiguous, to } from "./cast.js";
-import { checkTensor } from "./promotion.js";
 import { noGrad } from "../core/context.js";
+import { checkTensor } from "./checks.js";
 
 /** Nested lists of numbers, as deep as the tensor has dimensions. */
 export type NestedNumbers = number | NestedNumbers[];

@@ -9,10 +9,10 @@ import type { Device } from "../dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { broadcastShapes, formatShape, numelOf, sameShape, type Shape } from "../shape.js";
 import { add, le, mul, where } from "./binary.js";
+import { checkOptions, checkTensor } from "./checks.js";
 import { arange, ones } from "./create.js";
 import { matmul } from "./matmul.js";
 import { expand, reshape, transpose } from "./movement.js";
-import { checkTensor } from "./promotion.js";
 import { softmax } from "./softmax.js";
 
 /** Options of {@link scaledDotProductAttention}. */
@@ -60,7 +60,8 @@ function checkTensors(q: Tensor, k: Tensor, v: Tensor): void {
   }
 }
 
-function checkOptions(q: Tensor, options: AttentionOptions): void {
+function checkAttention(q: Tensor, options: AttentionOptions): void {
+  checkOptions(OP, options);
   const { mask, dropout = 0, causal = false } = options;
   if (!(dropout >= 0 && dropout <= 1)) {
     throw new ArgumentError(`${OP}: expected a dropout from 0 to 1, got ${String(dropout)}`, {
@@ -125,19 +126,20 @@ function fused(q: Tensor, k: Tensor, v: Tensor, options: Attention): Tensor {
     attrsOf(options),
   );
   const out = headsFirst(raw!);
+  const attrs = attrsOf(options);
+  const unmasked = { ...options, mask: null };
   record(OP, [q, k, v], [out], [q, k, v, out, logsumexp!, ...masks], ([g], saved, needs) => {
     const [q1, k1, v1, out1, logsumexp1] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor];
     const mask1 = saved[5];
     if (context.gradEnabled) {
-      const again = { ...options, mask: mask1 ?? null };
-      return composedGrads(g!, [q1, k1, v1], again, needs);
+      return composedGrads(g!, [q1, k1, v1], { ...unmasked, mask: mask1 ?? null }, needs);
     }
     const grads = runMany(
       OP,
       "attention_grad",
       [g!, q1, k1, v1, out1, logsumexp1, ...(mask1 === undefined ? [] : [mask1])],
       [q1, k1, v1].map((x) => ({ dtype: x.dtype, shape: rowsFirst(x) })),
-      attrsOf(options),
+      attrs,
     );
     return grads.map((gradInput, i) => (needs[i] ? headsFirst(gradInput) : null));
   });
@@ -203,7 +205,7 @@ export const scaledDotProductAttention = defineOp(
     checkTensor(k, OP, "k");
     checkTensor(v, OP, "v");
     checkTensors(q, k, v);
-    checkOptions(q, options);
+    checkAttention(q, options);
     let lead = broadcastShapes(q.shape.slice(0, -2), k.shape.slice(0, -2), OP);
     lead = broadcastShapes(lead, v.shape.slice(0, -2), OP);
     const full = [...lead, q.shape[q.shape.length - 2]!, k.shape[k.shape.length - 2]!];

@@ -9,9 +9,10 @@ import { ArgumentError, DTypeError } from "../errors.js";
 import { broadcastShapes, type Shape } from "../shape.js";
 import { broadcastTo, sumTo } from "./broadcast.js";
 import { to } from "./cast.js";
+import { checkTensor } from "./checks.js";
 import { BINARY, COMPARE } from "./kinds.js";
 import { log } from "./pointwise.js";
-import { checkTensor, resultType, type Operand } from "./promotion.js";
+import { resultType, type Operand } from "./promotion.js";
 
 export type { Operand } from "./promotion.js";
 
@@ -56,14 +57,9 @@ function evaluate(
 const tensorOrNull = (operand: Operand): Tensor | null =>
   typeof operand === "number" ? null : operand;
 
-/** The operand that backward needs: the saved tensor, or the number itself. */
-function savedOperands(lhs: Operand, rhs: Operand, saved: readonly Tensor[]): [Operand, Operand] {
-  let next = 0;
-  return [
-    typeof lhs === "number" ? lhs : saved[next++]!,
-    typeof rhs === "number" ? rhs : saved[next]!,
-  ];
-}
+/** A number among the operands; null for a tensor, which a node must hold only by saving it. */
+const numberOrNull = (operand: Operand): number | null =>
+  typeof operand === "number" ? operand : null;
 
 interface BinaryRow {
   readonly name: BinaryKind;
@@ -83,8 +79,11 @@ function defineBinary(row: BinaryRow): (lhs: Operand, rhs: Operand) => Tensor {
     const saved = row.savesOperands ? inputs.filter((input) => input !== null) : [];
     const lhsShape = inputs[0]?.shape;
     const rhsShape = inputs[1]?.shape;
+    const lhsNumber = numberOrNull(lhs);
+    const rhsNumber = numberOrNull(rhs);
     record(name, inputs, [out], saved, ([g], tensors, needs) => {
-      const [a, b] = row.savesOperands ? savedOperands(lhs, rhs, tensors) : [0, 0];
+      const a = lhsNumber ?? tensors[0] ?? 0;
+      const b = rhsNumber ?? tensors[lhsNumber === null ? 1 : 0] ?? 0;
       return [
         needs[0] ? sumTo(lhsGrad(g!, a, b), lhsShape!) : null,
         needs[1] ? sumTo(rhsGrad(g!, a, b), rhsShape!) : null,

@@ -9,7 +9,7 @@ import { checkDType, isDType, type Device, type DType } from "../dtype.js";
 import { ArgumentError, DeviceError, GradError } from "../errors.js";
 import { broadcastShapes, formatShape, sameShape } from "../shape.js";
 import { expandStrides } from "./broadcast.js";
-import { checkTensor } from "./promotion.js";
+import { checkTensor } from "./checks.js";
 
 function cast(x: Tensor, dtype: DType): Tensor {
   const y = run("to", "cast", [x], dtype, x.shape, []);

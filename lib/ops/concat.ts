@@ -7,8 +7,10 @@ import type { DType } from "../dtype.js";
 import { ArgumentError, ShapeError } from "../errors.js";
 import { checkShape, formatShape, normalizeDim, sameShape } from "../shape.js";
 import { to } from "./cast.js";
-import { narrow, unsqueeze } from "./movement.js";
-import { checkTensor, resultType } from "./promotion.js";
+import { checkTensor } from "./checks.js";
+import { unsqueeze } from "./movement.js";
+import { resultType } from "./promotion.js";
+import { narrow } from "./slicing.js";
 
 function checkList(name: string, tensors: unknown): asserts tensors is readonly Tensor[] {
   if (!Array.isArray(tensors) || tensors.length === 0) {
@@ -30,7 +32,8 @@ function join(
   shape: readonly number[],
   dim: number,
 ): Tensor {
-  const parts = tensors.map((tensor) => to(tensor, dtype));
+  const parts: Tensor[] = [];
+  for (const tensor of tensors) parts.push(to(tensor, dtype));
   const y = run(name, "cat", parts, dtype, shape, [dim]);
   const extents = parts.map((part) => part.shape[dim]!);
   record(name, parts, [y], [], ([g], _, needs) => {
@@ -40,9 +43,8 @@ function join(
       return needs[i] === true ? narrow(g!, dim, start - extent, extent) : null;
     });
   });
-  parts.forEach((part, i) => {
-    if (part !== tensors[i]) part.dispose();
-  });
+  // No function here may refer to the tensors: the one that the node keeps would hold them too.
+  for (let i = 0; i < parts.length; i++) if (parts[i] !== tensors[i]) parts[i]!.dispose();
   return y;
 }
 

@@ -11,9 +11,9 @@ import { formatShape, type Shape } from "../shape.js";
 import { add } from "./binary.js";
 import { sumTo } from "./broadcast.js";
 import { to } from "./cast.js";
+import { checkOptions, checkTensor } from "./checks.js";
 import { batchedProduct } from "./matmul.js";
 import { reshape, squeeze, unsqueeze } from "./movement.js";
-import { checkTensor } from "./promotion.js";
 import { sum } from "./reduce.js";
 
 /** A number for both, or [height, width]. */
@@ -206,9 +206,13 @@ function backward(
   return [gradX, gradWeight];
 }
 
+// The columns, which hold every element once for each window it is in, are made again in backward.
+function unrecorded(x: Tensor, weight: Tensor, bias: Tensor | null, geometry: Geometry): Tensor {
+  return tidy(() => noGrad(() => forward(x, weight, bias, geometry)));
+}
+
 function convolve(x: Tensor, weight: Tensor, bias: Tensor | null, geometry: Geometry): Tensor {
-  // The columns, which hold every element once for each window it is in, are made again in backward.
-  const y = tidy(() => noGrad(() => forward(x, weight, bias, geometry)));
+  const y = unrecorded(x, weight, bias, geometry);
   const precision = getFloat32MatmulPrecision();
   record(OP, [x, weight, bias], [y], [x, weight], ([g], [input, kernels], needs) => [
     ...withFloat32MatmulPrecision(precision, () => backward(g!, input!, kernels!, geometry, needs)),
@@ -236,6 +240,7 @@ export const conv2d: (
     checkTensor(x, OP);
     checkTensor(weight, OP, "weight");
     if (bias !== null) checkTensor(bias, OP, "bias");
+    checkOptions(OP, options);
     if (x.shape.length === 3) {
       const one = unsqueeze(x, 0);
       return squeeze(conv2d(one, weight, bias, options), 0);

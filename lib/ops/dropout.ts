@@ -1,13 +1,12 @@
 // Dropout.
 
 import { drawRandom } from "../core/context.js";
-import { defineOp, describe, runMany } from "../core/dispatch.js";
+import { defineOp, runMany } from "../core/dispatch.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
-import { isFloating } from "../dtype.js";
-import { ArgumentError, DTypeError } from "../errors.js";
+import { ArgumentError } from "../errors.js";
 import { mul, where } from "./binary.js";
-import { checkTensor } from "./promotion.js";
+import { checkFloating, checkOptions } from "./checks.js";
 
 /** Options of {@link dropout}. */
 export interface DropoutOptions {
@@ -24,16 +23,12 @@ export interface DropoutOptions {
  * @throws ArgumentError for a `p` that is not from 0 to 1, DTypeError for integers and bool.
  */
 export const dropout = defineOp("dropout", (x: Tensor, options: DropoutOptions = {}): Tensor => {
-  checkTensor(x, "dropout");
+  checkFloating("dropout", x);
+  checkOptions("dropout", options);
   x.assertUsable("dropout");
   const { p = 0.5, training = true } = options;
   if (!(p >= 0 && p <= 1)) {
     throw new ArgumentError(`dropout: p — expected a number from 0 to 1, got ${String(p)}`, {
-      op: "dropout",
-    });
-  }
-  if (!isFloating(x.dtype)) {
-    throw new DTypeError(`dropout: expected a floating-point input, got ${describe(x)}`, {
       op: "dropout",
     });
   }

@@ -9,8 +9,9 @@ import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { normalizeDim, type Shape } from "../shape.js";
 import { eq, maskedFill } from "./binary.js";
 import { to } from "./cast.js";
-import { narrow, reshape, unsqueeze } from "./movement.js";
-import { checkTensor } from "./promotion.js";
+import { checkOptions, checkTensor } from "./checks.js";
+import { reshape, unsqueeze } from "./movement.js";
+import { narrow } from "./slicing.js";
 
 /** Indices as the addon takes them: int64. Throws for what is not a whole number. */
 function checkIndex(name: string, index: Tensor, role = "index"): Tensor {
@@ -190,6 +191,7 @@ export const embedding = defineOp(
   (weight: Tensor, ids: Tensor, options: EmbeddingOptions = {}): Tensor => {
     checkTensor(weight, "embedding", "weight");
     const at = checkIndex("embedding", ids, "ids");
+    checkOptions("embedding", options);
     if (weight.shape.length !== 2) {
       throw new ShapeError(`embedding: expected weight [V, D], got ${describe(weight)}`, {
         op: "embedding",

@@ -8,8 +8,8 @@ import type { DType } from "../dtype.js";
 import { DTypeError, ShapeError } from "../errors.js";
 import { broadcastShapes, formatShape, type Shape } from "../shape.js";
 import { sumTo } from "./broadcast.js";
+import { checkTensor } from "./checks.js";
 import { reshape } from "./movement.js";
-import { checkTensor } from "./promotion.js";
 
 interface Product {
   readonly name: string;

@@ -7,6 +7,7 @@ import * as binary from "./binary.js";
 import * as cast from "./cast.js";
 import * as concat from "./concat.js";
 import * as conv from "./conv.js";
+import * as crossEntropy from "./cross-entropy.js";
 import * as dropout from "./dropout.js";
 import * as indexing from "./indexing.js";
 import * as loss from "./loss.js";
@@ -15,6 +16,7 @@ import * as movement from "./movement.js";
 import * as norm from "./norm.js";
 import * as pointwise from "./pointwise.js";
 import * as reduce from "./reduce.js";
+import * as slicing from "./slicing.js";
 import * as softmax from "./softmax.js";
 import * as sort from "./sort.js";
 
@@ -27,18 +29,20 @@ const METHODS = {
   ...pick(pointwise, ["sigmoid", "relu", "gelu", "silu", "erf", "sin", "cos", "clamp"]),
   ...pick(pointwise, ["isnan", "isfinite"]),
   ...pick(matmul, ["matmul", "linear"]),
-  ...pick(reduce, ["sum", "mean", "variance", "amax", "amin", "argmax", "logsumexp"]),
+  ...pick(reduce, ["sum", "mean", "variance", "amax", "amin", "argmax", "argmin", "logsumexp"]),
   ...pick(softmax, ["softmax", "logSoftmax"]),
   ...pick(sort, ["cumsum", "topk", "sort", "multinomial"]),
   ...pick(movement, ["reshape", "flatten", "transpose", "permute", "expand", "squeeze"]),
-  ...pick(movement, ["unsqueeze", "narrow", "slice", "select", "split", "chunk"]),
+  ...pick(movement, ["unsqueeze"]),
+  ...pick(slicing, ["narrow", "slice", "select", "split", "chunk"]),
   ...pick(concat, ["cat", "stack"]),
   ...pick(indexing, ["gather", "indexSelect", "scatterAdd", "embedding"]),
   ...pick(norm, ["layerNorm", "rmsNorm"]),
   ...pick(dropout, ["dropout"]),
   ...pick(conv, ["conv2d"]),
   ...pick(attention, ["scaledDotProductAttention"]),
-  ...pick(loss, ["crossEntropy", "mseLoss", "l1Loss", "bceWithLogits", "nllLoss"]),
+  ...pick(crossEntropy, ["crossEntropy", "nllLoss"]),
+  ...pick(loss, ["mseLoss", "l1Loss", "bceWithLogits"]),
 };
 
 function pick<M extends object, K extends keyof M>(module: M, names: readonly K[]): Pick<M, K> {

@@ -1,10 +1,10 @@
 // Functions that move no elements: views of the same memory in another shape. Only `reshape` and
 // `flatten` copy, where no strides could say the same.
 
-import { run, runInPlace, view } from "../core/dispatch.js";
-import { gradOps, record } from "../core/tape.js";
+import { run, view } from "../core/dispatch.js";
+import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
-import { ArgumentError, ShapeError } from "../errors.js";
+import { ShapeError } from "../errors.js";
 import {
   checkShape,
   contiguousStrides,
@@ -15,11 +15,10 @@ import {
   type Shape,
 } from "../shape.js";
 import { broadcastTo, expandStrides } from "./broadcast.js";
-import { cat } from "./concat.js";
-import { checkTensor } from "./promotion.js";
+import { checkTensor } from "./checks.js";
 
 /** A view with its gradient. */
-function viewOf(
+export function viewOf(
   name: string,
   x: Tensor,
   offset: number,
@@ -31,6 +30,10 @@ function viewOf(
   record(name, [x], [y], [], ([g]) => [backward(g!)]);
   return y;
 }
+
+// The functions that backward calls are made where no other function refers to the tensor: those of
+// one scope share what any of them refers to, and a graph would keep it.
+const identity = (g: Tensor): Tensor => g;
 
 /**
  * Strides with which the memory of `x` reads as `shape`, of as many elements; null where there are
@@ -147,7 +150,8 @@ export function transpose(x: Tensor, dim0: number, dim1: number): Tensor {
 export function permute(x: Tensor, dims: readonly number[]): Tensor {
   checkTensor(x, "permute");
   const rank = x.shape.length;
-  if (!Array.isArray(dims) || dims.length !== rank) {
+  const given: unknown = dims;
+  if (!Array.isArray(given) || given.length !== rank) {
     throw new ShapeError(
       `permute: expected the ${rank} dimensions of input ${formatShape(x.shape)} in a new order, ` +
         `got [${String(dims)}]`,
@@ -155,13 +159,15 @@ export function permute(x: Tensor, dims: readonly number[]): Tensor {
     );
   }
   normalizeDims(dims, rank, "permute");
-  const order = dims.map((dim: number) => normalizeDim(dim, rank, "permute"));
-  const shape = order.map((dim) => x.shape[dim]!);
-  const strides = order.map((dim) => x.strides[dim]!);
+  const shape = new Array<number>(rank);
+  const strides = new Array<number>(rank);
   const inverse = new Array<number>(rank);
-  order.forEach((dim, place) => {
+  for (let place = 0; place < rank; place++) {
+    const dim = normalizeDim(dims[place]!, rank, "permute");
+    shape[place] = x.shape[dim]!;
+    strides[place] = x.strides[dim]!;
     inverse[dim] = place;
-  });
+  }
   return viewOf("permute", x, 0, shape, strides, (g) => permute(g, inverse));
 }
 
@@ -191,7 +197,7 @@ export function expand(x: Tensor, shape: Shape): Tensor {
     );
   }
   const y = broadcastTo(x, target);
-  return y === x ? viewOf("expand", x, 0, target, expandStrides(x, target), (g) => g) : y;
+  return y === x ? viewOf("expand", x, 0, target, expandStrides(x, target), identity) : y;
 }
 
 /**
@@ -201,10 +207,14 @@ export function expand(x: Tensor, shape: Shape): Tensor {
 export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
   checkTensor(x, "squeeze");
   const dims = normalizeDims(dim, x.shape.length, "squeeze");
-  const kept = x.shape.flatMap((extent, d) => (extent === 1 && dims.includes(d) ? [] : [d]));
-  const shape = kept.map((d) => x.shape[d]!);
-  const strides = kept.map((d) => x.strides[d]!);
   const from = x.shape;
+  const shape: number[] = [];
+  const strides: number[] = [];
+  for (let d = 0; d < from.length; d++) {
+    if (from[d] === 1 && dims.includes(d)) continue;
+    shape.push(from[d]!);
+    strides.push(x.strides[d]!);
+  }
   return viewOf("squeeze", x, 0, shape, strides, (g) => reshape(g, from));
 }
 
@@ -219,217 +229,4 @@ export function unsqueeze(x: Tensor, dim: number): Tensor {
   ];
   const shape = checkShape(insert(x.shape), "unsqueeze");
   return viewOf("unsqueeze", x, 0, shape, insert(x.strides), (g) => squeeze(g, at));
-}
-
-function checkHasDims(name: string, x: Tensor): void {
-  if (x.shape.length > 0) return;
-  throw new ShapeError(`${name}: expected an input of at least one dimension, got []`, {
-    op: name,
-  });
-}
-
-/** Every `step`th element along a checked dimension; its adjoint writes them into zeros. */
-function strided(
-  name: string,
-  x: Tensor,
-  dim: number,
-  start: number,
-  length: number,
-  step: number,
-): Tensor {
-  const shape = x.shape.with(dim, length);
-  const strides = x.strides.with(dim, x.strides[dim]! * step);
-  const extent = x.shape[dim]!;
-  return viewOf(name, x, start * x.strides[dim]!, shape, strides, (g) =>
-    scattered(name, g, dim, start, step, extent),
-  );
-}
-
-function scattered(
-  name: string,
-  g: Tensor,
-  dim: number,
-  start: number,
-  step: number,
-  extent: number,
-): Tensor {
-  const length = g.shape[dim]!;
-  const y = gradOps.full(g.shape.with(dim, extent), 0, g.dtype, g.device);
-  const strides = y.strides.with(dim, y.strides[dim]! * step);
-  const window = view(name, y, start * y.strides[dim]!, g.shape, strides);
-  runInPlace(name, "copy_into", [window, g], [], []);
-  window.dispose();
-  record(name, [g], [y], [], ([gg]) => [strided(name, gg!, dim, start, length, step)]);
-  return y;
-}
-
-/**
- * `length` elements from `start` (from the end when negative) along `dim`. A view.
- * @throws ShapeError where they are not all there.
- */
-export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
-  checkTensor(x, "narrow");
-  checkHasDims("narrow", x);
-  const along = normalizeDim(dim, x.shape.length, "narrow");
-  const extent = x.shape[along]!;
-  const from = start < 0 ? start + extent : start;
-  const whole = Number.isInteger(start) && Number.isInteger(length);
-  if (!whole || from < 0 || length < 0 || from + length > extent) {
-    throw new ShapeError(
-      `narrow: ${length} elements from ${start} are not all in dimension ${along} of input ` +
-        formatShape(x.shape),
-      { op: "narrow" },
-    );
-  }
-  return strided("narrow", x, along, from, length, 1);
-}
-
-/** What {@link slice} takes of a dimension. */
-export interface SliceOptions {
-  /** Default: 0. */
-  dim?: number | undefined;
-  /** The first element; counts from the end when negative. Default: 0. */
-  start?: number | null | undefined;
-  /** The element after the last one; counts from the end when negative. Default: the end. */
-  end?: number | null | undefined;
-  /** Distance between the elements, from 1 up. Default: 1. */
-  step?: number | undefined;
-}
-
-function sliceBound(value: number | null | undefined, extent: number, fallback: number): number {
-  if (value === null || value === undefined) return fallback;
-  if (!Number.isInteger(value) && Math.abs(value) !== Infinity) {
-    throw new ArgumentError(
-      `slice: expected whole numbers for start and end, got ${String(value)}`,
-      {
-        op: "slice",
-      },
-    );
-  }
-  return Math.min(Math.max(value < 0 ? value + extent : value, 0), extent);
-}
-
-/**
- * Every `step`th element from `start` to before `end` along a dimension, as Python's
- * `x[start:end:step]`: bounds count from the end when negative and are limited to the extent. Takes
- * `{ dim, start, end, step }`, or the four in this order. A view.
- * @throws ArgumentError for a step below 1 or bounds that are not whole.
- */
-export function slice(x: Tensor, options: SliceOptions): Tensor;
-export function slice(
-  x: Tensor,
-  dim: number,
-  start?: number | null,
-  end?: number | null,
-  step?: number,
-): Tensor;
-export function slice(
-  x: Tensor,
-  dimOrOptions: number | SliceOptions,
-  start?: number | null,
-  end?: number | null,
-  step?: number,
-): Tensor {
-  checkTensor(x, "slice");
-  checkHasDims("slice", x);
-  const options =
-    typeof dimOrOptions === "number" ? { dim: dimOrOptions, start, end, step } : dimOrOptions;
-  const along = normalizeDim(options.dim ?? 0, x.shape.length, "slice");
-  const extent = x.shape[along]!;
-  const stride = options.step ?? 1;
-  if (!Number.isSafeInteger(stride) || stride < 1) {
-    throw new ArgumentError(`slice: expected a step from 1 up, got ${String(stride)}`, {
-      op: "slice",
-    });
-  }
-  const from = sliceBound(options.start, extent, 0);
-  const to = sliceBound(options.end, extent, extent);
-  const length = Math.max(0, Math.ceil((to - from) / stride));
-  return strided("slice", x, along, length === 0 ? 0 : from, length, stride);
-}
-
-/**
- * The part of `x` at place `index` (from the end when negative) of dimension `dim`, which does not
- * appear in the result. A view.
- * @throws ShapeError where there is no such place.
- */
-export function select(x: Tensor, dim: number, index: number): Tensor {
-  checkTensor(x, "select");
-  checkHasDims("select", x);
-  const along = normalizeDim(dim, x.shape.length, "select");
-  const extent = x.shape[along]!;
-  if (!Number.isInteger(index) || index < -extent || index >= extent) {
-    throw new ShapeError(
-      `select: index ${String(index)} is not in dimension ${along} of input ${formatShape(x.shape)}`,
-      { op: "select" },
-    );
-  }
-  const at = index < 0 ? index + extent : index;
-  const shape = x.shape.toSpliced(along, 1);
-  const strides = x.strides.toSpliced(along, 1);
-  return viewOf("select", x, at * x.strides[along]!, shape, strides, (g) =>
-    scattered("select", unsqueeze(g, along), along, at, 1, extent),
-  );
-}
-
-/** Views of pieces of `sizes` along a checked dimension, with one node for all of them. */
-function pieces(name: string, x: Tensor, sizes: readonly number[], dim: number): Tensor[] {
-  const stride = x.strides[dim]!;
-  let start = 0;
-  const parts = sizes.map((size) => {
-    const part = view(name, x, start * stride, x.shape.with(dim, size), x.strides);
-    start += size;
-    return part;
-  });
-  record(name, [x], parts, [], (grads) => [cat(grads, dim)]);
-  return parts;
-}
-
-/**
- * Cuts a dimension into pieces: of `sizes` where that is a list, which must add up to the extent, else
- * of `sizes` elements each, the last one of what is left. Views.
- * @throws ShapeError where the sizes do not fit.
- */
-export function split(x: Tensor, sizes: number | readonly number[], dim = 0): Tensor[] {
-  checkTensor(x, "split");
-  checkHasDims("split", x);
-  const along = normalizeDim(dim, x.shape.length, "split");
-  const extent = x.shape[along]!;
-  const list = typeof sizes === "number" ? sizesOf(extent, sizes) : sizes;
-  const whole = list.every((size) => Number.isInteger(size) && size >= 0);
-  if (!whole || list.reduce((total, size) => total + size, 0) !== extent) {
-    throw new ShapeError(
-      `split: pieces of [${String(sizes)}] do not make up dimension ${along} of input ` +
-        formatShape(x.shape),
-      { op: "split" },
-    );
-  }
-  return pieces("split", x, list, along);
-}
-
-function sizesOf(extent: number, size: number): number[] {
-  if (!Number.isInteger(size) || size < 0 || (size === 0 && extent > 0)) return [NaN];
-  if (extent === 0) return [0];
-  return Array.from({ length: Math.ceil(extent / size) }, (_, i) =>
-    Math.min(size, extent - i * size),
-  );
-}
-
-/**
- * Cuts a dimension into at most `chunks` pieces of one size, the last one of what is left. Views.
- * @throws ArgumentError unless `chunks` is a whole number from 1 up.
- */
-export function chunk(x: Tensor, chunks: number, dim = 0): Tensor[] {
-  checkTensor(x, "chunk");
-  checkHasDims("chunk", x);
-  if (!Number.isSafeInteger(chunks) || chunks < 1) {
-    throw new ArgumentError(`chunk: expected a number of chunks from 1 up, got ${String(chunks)}`, {
-      op: "chunk",
-    });
-  }
-  const along = normalizeDim(dim, x.shape.length, "chunk");
-  const extent = x.shape[along]!;
-  // As in torch, an empty dimension gives all the chunks that were asked for.
-  if (extent === 0) return pieces("chunk", x, new Array<number>(chunks).fill(0), along);
-  return pieces("chunk", x, sizesOf(extent, Math.ceil(extent / chunks)), along);
 }

@@ -4,14 +4,14 @@ import { context } from "../core/context.js";
 import { defineOp, describe, runMany } from "../core/dispatch.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
-import { finfo, isFloating, isHalfWidth, type DType } from "../dtype.js";
+import { finfo, isHalfWidth, type DType } from "../dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { formatShape, numelOf, sameShape, type Shape } from "../shape.js";
 import { add, mul, sub } from "./binary.js";
 import { sumTo } from "./broadcast.js";
 import { to } from "./cast.js";
+import { checkFloating, checkOptions, checkTensor } from "./checks.js";
 import { rsqrt } from "./pointwise.js";
-import { checkTensor } from "./promotion.js";
 import { mean } from "./reduce.js";
 
 /** Options of {@link layerNorm} and {@link rmsNorm}. */
@@ -29,7 +29,7 @@ function checkNorm(
   normalizedShape: number | Shape,
   parameters: Readonly<Record<string, Optional>>,
 ): Shape {
-  checkTensor(x, name);
+  checkFloating(name, x);
   const over = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
   const given: unknown = over;
   if (!Array.isArray(given) || over.length === 0) {
@@ -38,11 +38,6 @@ function checkNorm(
         String(normalizedShape),
       { op: name },
     );
-  }
-  if (!isFloating(x.dtype)) {
-    throw new DTypeError(`${name}: expected a floating-point input, got ${describe(x)}`, {
-      op: name,
-    });
   }
   if (x.shape.length < over.length || !sameShape(x.shape.slice(-over.length), over)) {
     throw new ShapeError(
@@ -71,7 +66,9 @@ function checkNorm(
   return over;
 }
 
-function checkEps(name: string, eps: number): number {
+function epsOf(name: string, options: NormOptions, fallback: number): number {
+  checkOptions(name, options);
+  const eps = options.eps ?? fallback;
   if (typeof eps === "number" && eps >= 0) return eps;
   throw new ArgumentError(`${name}: eps — expected a number from 0 up, got ${String(eps)}`, {
     op: name,
@@ -137,13 +134,14 @@ function normalize(
     attrs.push(bias ? 1 : 0);
   }
   const [y, ...saved] = runMany(name, op, [x, ...parameters], outputs, attrs);
+  const hasWeight = weight !== null && weight !== undefined;
   const weightDType = weight?.dtype ?? x.dtype;
   const biasDType = bias?.dtype ?? x.dtype;
-  const kept = weight ? [x, ...saved, weight] : [x, ...saved];
+  const kept = hasWeight ? [x, ...saved, weight] : [x, ...saved];
   record(name, [x, weight, bias], [y!], kept, ([g], tensors, needs) => {
     const input = tensors[0]!;
     if (context.gradEnabled) {
-      const scale = weight ? tensors[tensors.length - 1]! : null;
+      const scale = hasWeight ? tensors[tensors.length - 1]! : null;
       const grads = composedGrads(norm, over, eps, g!, input, scale);
       return grads.map((grad, i) => (needs[i] ? grad : null));
     }
@@ -153,7 +151,7 @@ function normalize(
       { dtype: weightDType, shape: needs[1] ? over : [0] },
     ];
     if (centered) shapes.push({ dtype: biasDType, shape: needs[2] ? over : [0] });
-    const flags = [length, weight ? 1 : 0, ...wanted.slice(0, centered ? 3 : 2)];
+    const flags = [length, hasWeight ? 1 : 0, ...wanted.slice(0, centered ? 3 : 2)];
     const grads = runMany(name, gradOp, [g!, ...tensors], shapes, flags);
     return grads.map((grad, i) => (needs[i] ? grad : null));
   });
@@ -179,7 +177,7 @@ export const layerNorm = defineOp(
     options: NormOptions = {},
   ): Tensor => {
     const over = checkNorm("layerNorm", x, normalizedShape, { weight, bias });
-    return normalize(LAYER, x, over, weight, bias, checkEps("layerNorm", options.eps ?? 1e-5));
+    return normalize(LAYER, x, over, weight, bias, epsOf("layerNorm", options, 1e-5));
   },
 );
 
@@ -200,7 +198,7 @@ export const rmsNorm = defineOp(
     options: NormOptions = {},
   ): Tensor => {
     const over = checkNorm("rmsNorm", x, normalizedShape, { weight });
-    const eps = checkEps("rmsNorm", options.eps ?? finfo(x.dtype).eps);
+    const eps = epsOf("rmsNorm", options, finfo(x.dtype).eps);
     return normalize(RMS, x, over, weight, null, eps);
   },
 );

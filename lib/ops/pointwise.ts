@@ -9,8 +9,9 @@ import { isFloating, type DType } from "../dtype.js";
 import { ArgumentError, DTypeError } from "../errors.js";
 import { add, ge, gt, le, mul, sub } from "./binary.js";
 import { to } from "./cast.js";
+import { checkOptions, checkTensor } from "./checks.js";
 import { UNARY, UNARY_GRAD } from "./kinds.js";
-import { checkTensor, floatResult } from "./promotion.js";
+import { floatResult } from "./promotion.js";
 
 type UnaryKind = keyof typeof UNARY;
 type UnaryGradKind = keyof typeof UNARY_GRAD;
@@ -202,6 +203,7 @@ export interface GeluOptions {
  * @throws ArgumentError for an unknown `approximate`.
  */
 export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
+  checkOptions("gelu", options);
   const approximate: string = options.approximate ?? "none";
   if (approximate === "none") return geluErf(x);
   if (approximate === "tanh") return geluTanh(x);
@@ -224,6 +226,7 @@ export interface ClampOptions {
  */
 export const clamp = defineOp("clamp", (x: Tensor, options: ClampOptions): Tensor => {
   checkTensor(x, "clamp");
+  checkOptions("clamp", options);
   const { min, max } = options;
   if ((min === undefined && max === undefined) || Number.isNaN(min) || Number.isNaN(max)) {
     throw new ArgumentError(

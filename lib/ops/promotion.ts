@@ -1,8 +1,7 @@
 // The dtype in which operands meet: torch's rules for tensors, 0-d tensors and plain numbers.
 
-import { Tensor } from "../core/tensor.js";
+import type { Tensor } from "../core/tensor.js";
 import { dtypeCategory, isFloating, promoteTypes, type DType } from "../dtype.js";
-import { DTypeError } from "../errors.js";
 
 /** A tensor, or a number that takes the tensor's dtype where its category allows. */
 export type Operand = Tensor | number;
@@ -41,13 +40,4 @@ export function resultType(...operands: readonly Operand[]): DType {
 /** The dtype of a floating-point function of `dtype`: integers and bool become float32. */
 export function floatResult(dtype: DType): DType {
   return isFloating(dtype) ? dtype : "float32";
-}
-
-/** Throws DTypeError unless `x` is a tensor; catches numbers and arrays passed by mistake. */
-export function checkTensor(x: unknown, op: string, role = "input"): asserts x is Tensor {
-  if (x instanceof Tensor) return;
-  throw new DTypeError(
-    `${op}: expected ${role} to be a Tensor, got ${x === null ? "null" : typeof x}`,
-    { op },
-  );
 }

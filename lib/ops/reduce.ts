@@ -11,9 +11,10 @@ import { formatShape, normalizeDim, normalizeDims, reducedShape, type Shape } fr
 import { div, eq, mul, sub, where } from "./binary.js";
 import { broadcastTo } from "./broadcast.js";
 import { to } from "./cast.js";
+import { checkFloating, checkOptions, checkTensor } from "./checks.js";
 import { reshape } from "./movement.js";
 import { exp, isfinite } from "./pointwise.js";
-import { checkTensor, floatResult } from "./promotion.js";
+import { floatResult } from "./promotion.js";
 
 /** What to reduce over. */
 export interface ReduceOptions {
@@ -55,6 +56,7 @@ interface Reduction {
 }
 
 function reductionOf(name: string, x: Tensor, options: ReduceOptions): Reduction {
+  checkOptions(name, options);
   const { dim, keepdim = false } = options;
   const all = dim === undefined || (typeof dim === "object" && dim.length === 0);
   const dims = normalizeDims(all ? undefined : dim, x.shape.length, name);
@@ -98,6 +100,7 @@ function sumTimes(
  */
 export const sum = defineOp("sum", (x: Tensor, options: SumOptions = {}): Tensor => {
   checkTensor(x, "sum");
+  checkOptions("sum", options);
   const natural = isFloating(x.dtype) ? x.dtype : "int64";
   const dtype = options.dtype === undefined ? natural : checkDType(options.dtype, "sum");
   return sumTimes("sum", x, reductionOf("sum", x, options), dtype, 1);
@@ -110,6 +113,7 @@ export const sum = defineOp("sum", (x: Tensor, options: SumOptions = {}): Tensor
  */
 export const mean = defineOp("mean", (x: Tensor, options: SumOptions = {}): Tensor => {
   checkTensor(x, "mean");
+  checkOptions("mean", options);
   const dtype = options.dtype === undefined ? x.dtype : checkDType(options.dtype, "mean");
   if (!isFloating(dtype)) {
     throw new DTypeError(
@@ -122,13 +126,6 @@ export const mean = defineOp("mean", (x: Tensor, options: SumOptions = {}): Tens
   return sumTimes("mean", x, reduction, dtype, 1 / reduction.count);
 });
 
-function checkFloating(name: string, x: Tensor): void {
-  if (isFloating(x.dtype)) return;
-  throw new DTypeError(`${name}: expected a floating-point input, got ${describe(x)}`, {
-    op: name,
-  });
-}
-
 /**
  * Variance over dimensions: the average squared distance from the mean, with `correction` taken off
  * the count. dtype of x; 16-bit floats are computed in float32. NaN where the count is not larger
@@ -136,8 +133,8 @@ function checkFloating(name: string, x: Tensor): void {
  * @throws DTypeError for integers and bool.
  */
 export const variance = defineOp("variance", (x: Tensor, options: VarianceOptions = {}): Tensor => {
-  checkTensor(x, "variance");
   checkFloating("variance", x);
+  checkOptions("variance", options);
   const { correction = 1 } = options;
   if (typeof correction !== "number" || Number.isNaN(correction)) {
     throw new ArgumentError(`variance: correction — expected a number, got ${String(correction)}`, {
@@ -195,6 +192,7 @@ export const amin = defineExtremum("amin");
 
 function position(name: string, op: NativeOp, x: Tensor, options: ArgOptions): Tensor {
   checkTensor(x, name);
+  checkOptions(name, options);
   const { dim, keepdim = false } = options;
   const rank = x.shape.length;
   const flat = dim === undefined;

@@ -8,8 +8,8 @@ import { checkDType, isFloating, type DType } from "../dtype.js";
 import { DTypeError } from "../errors.js";
 import { normalizeDim } from "../shape.js";
 import { mul, sub } from "./binary.js";
+import { checkOptions, checkTensor } from "./checks.js";
 import { exp } from "./pointwise.js";
-import { checkTensor } from "./promotion.js";
 import { sum } from "./reduce.js";
 
 /** Options of {@link softmax} and {@link logSoftmax}. */
@@ -27,6 +27,7 @@ function defineSoftmax(
   const log = isLog ? 1 : 0;
   return defineOp(name, (x: Tensor, options: SoftmaxOptions = {}): Tensor => {
     checkTensor(x, name);
+    checkOptions(name, options);
     const dtype = options.dtype === undefined ? x.dtype : checkDType(options.dtype, name);
     if (!isFloating(dtype)) {
       throw new DTypeError(`${name}: expected a floating-point dtype, got ${describe(x)}`, {

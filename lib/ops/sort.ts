@@ -6,11 +6,11 @@ import { defineOp, describe, run, runMany } from "../core/dispatch.js";
 import { gradOps, record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
 import { checkDType, isFloating, type DType } from "../dtype.js";
-import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
+import { ArgumentError, ShapeError } from "../errors.js";
 import { normalizeDim, type Shape } from "../shape.js";
+import { checkFloating, checkOptions, checkTensor } from "./checks.js";
 import { scatterAdd } from "./indexing.js";
 import { reshape } from "./movement.js";
-import { checkTensor } from "./promotion.js";
 
 /** Options of {@link cumsum}. */
 export interface CumsumOptions {
@@ -36,7 +36,9 @@ export const cumsum = defineOp(
   "cumsum",
   (x: Tensor, dim: number | CumsumOptions, options: CumsumOptions = {}): Tensor => {
     checkTensor(x, "cumsum");
-    const given = typeof dim === "object" ? dim : { ...options, dim };
+    checkOptions("cumsum", options);
+    const given = typeof dim === "number" ? { ...options, dim } : dim;
+    checkOptions("cumsum", given);
     if (given.dim === undefined) {
       throw new ArgumentError("cumsum: expected a dimension, got none", { op: "cumsum" });
     }
@@ -93,6 +95,7 @@ export interface SortOptions {
  */
 export const sort = defineOp("sort", (x: Tensor, options: SortOptions = {}): Ordered => {
   checkTensor(x, "sort");
+  checkOptions("sort", options);
   const along = normalizeDim(options.dim ?? -1, x.shape.length, "sort");
   const flag = options.descending === true ? 1 : 0;
   if (x.shape.length > 0) return order("sort", x, along, x.shape, [along, flag]);
@@ -115,6 +118,7 @@ export interface TopkOptions {
  */
 export const topk = defineOp("topk", (x: Tensor, k: number, options: TopkOptions = {}): Ordered => {
   checkTensor(x, "topk");
+  checkOptions("topk", options);
   const along = normalizeDim(options.dim ?? -1, x.shape.length, "topk");
   const extent = x.shape[along] ?? 1;
   if (!Number.isInteger(k) || k < 0 || k > extent) {
@@ -149,15 +153,8 @@ export function multinomial(
   options: MultinomialOptions = {},
 ): Tensor {
   const name = "multinomial";
-  checkTensor(weights, name, "weights");
-  if (!isFloating(weights.dtype)) {
-    throw new DTypeError(
-      `${name}: expected weights of a floating dtype, got ${describe(weights)}`,
-      {
-        op: name,
-      },
-    );
-  }
+  checkFloating(name, weights, "weights");
+  checkOptions(name, options);
   const { shape } = weights;
   if (shape.length !== 1 && shape.length !== 2) {
     throw new ShapeError(`${name}: expected weights [n] or [rows, n], got ${describe(weights)}`, {

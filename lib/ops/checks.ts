@@ -1,0 +1,31 @@
+// Checks of arguments that operations have in common.
+
+import { describe } from "../core/dispatch.js";
+import { Tensor } from "../core/tensor.js";
+import { isFloating } from "../dtype.js";
+import { ArgumentError, describe as describeValue, DTypeError } from "../errors.js";
+
+/** Throws DTypeError unless `x` is a tensor; catches numbers and arrays passed by mistake. */
+export function checkTensor(x: unknown, op: string, role = "input"): asserts x is Tensor {
+  if (x instanceof Tensor) return;
+  throw new DTypeError(`${op}: expected ${role} to be a Tensor, got ${describeValue(x)}`, { op });
+}
+
+/** Throws DTypeError unless `x` is a floating-point tensor. */
+export function checkFloating(op: string, x: unknown, role = "input"): asserts x is Tensor {
+  checkTensor(x, op, role);
+  if (isFloating(x.dtype)) return;
+  throw new DTypeError(`${op}: expected ${role} of a floating-point dtype, got ${describe(x)}`, {
+    op,
+  });
+}
+
+/** Throws ArgumentError unless `options` is an object; catches a dimension passed by its place. */
+export function checkOptions(op: string, options: unknown): void {
+  const isObject = typeof options === "object" && options !== null;
+  if (isObject && !Array.isArray(options) && !(options instanceof Tensor)) return;
+  throw new ArgumentError(
+    `${op}: expected options as an object, such as { dim: 0 }, got ${describeValue(options)}`,
+    { op },
+  );
+}
