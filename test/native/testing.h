@@ -75,8 +75,8 @@ std::string shown(const T& value) {
 #define EXPECT_EQ(actual, expected)                                                            \
   do {                                                                                         \
     ++::mixprec::testing::expectations;                                                        \
-    const auto& got_ = (actual);                                                               \
-    const auto& wanted_ = (expected);                                                          \
+    const auto got_ = (actual);                                                                \
+    const auto wanted_ = (expected);                                                           \
     if (!(got_ == wanted_)) {                                                                  \
       ::mixprec::testing::report_failure(__FILE__, __LINE__,                                   \
                                          std::string(#actual) + " is " +                       \
