@@ -2,7 +2,7 @@
 // scopes, float32 matmul precision, the random generator.
 
 import { ArgumentError, GradError } from "../errors.js";
-import type { FloatDType } from "../dtype.js";
+import type { Device, FloatDType } from "../dtype.js";
 import type { StorageState } from "../native.js";
 import type { CastPolicy } from "./policy.js";
 import type { Tensor } from "./tensor.js";
@@ -52,6 +52,8 @@ export const context = {
   /** How nodes keep what backward needs, where not by a second owner of it (lib/core/checkpoint.ts). */
   saving: null as ((tensor: Tensor, op: string) => SavedTensor) | null,
   matmulPrecision: "highest" as MatmulPrecision,
+  /** Where tensors are made that are not told where; another one runs the tests on a device. */
+  defaultDevice: "cpu" as Device,
   /** Counter-based generator: the next fill starts at `offset` (in blocks of four 32-bit words). */
   random: { seed: 0, offset: 0 },
 };

@@ -1,0 +1,55 @@
+// Rows of the op list that have no kernels yet. A row leaves this list when its method is written,
+// and the file goes with the last one.
+#include "cuda_backend.h"
+
+namespace mixprec::cuda {
+
+#define MIXPREC_PENDING(name)                                                              \
+  void CudaBackend::name(const OpCall&) {                                                  \
+    throw Error(ErrorCode::kDevice, #name " is not implemented on cuda yet; use \"cpu\""); \
+  }
+
+MIXPREC_PENDING(random_uniform)
+MIXPREC_PENDING(random_normal)
+MIXPREC_PENDING(random_int)
+MIXPREC_PENDING(dropout)
+MIXPREC_PENDING(sum)
+MIXPREC_PENDING(variance)
+MIXPREC_PENDING(amax)
+MIXPREC_PENDING(amin)
+MIXPREC_PENDING(argmax)
+MIXPREC_PENDING(argmin)
+MIXPREC_PENDING(logsumexp)
+MIXPREC_PENDING(softmax)
+MIXPREC_PENDING(softmax_grad)
+MIXPREC_PENDING(layer_norm)
+MIXPREC_PENDING(layer_norm_grad)
+MIXPREC_PENDING(rms_norm)
+MIXPREC_PENDING(rms_norm_grad)
+MIXPREC_PENDING(cross_entropy)
+MIXPREC_PENDING(cross_entropy_grad)
+MIXPREC_PENDING(cumsum)
+MIXPREC_PENDING(sort)
+MIXPREC_PENDING(topk)
+MIXPREC_PENDING(multinomial)
+MIXPREC_PENDING(matmul)
+MIXPREC_PENDING(unfold)
+MIXPREC_PENDING(fold)
+MIXPREC_PENDING(attention)
+MIXPREC_PENDING(attention_grad)
+MIXPREC_PENDING(cat)
+MIXPREC_PENDING(index_select)
+MIXPREC_PENDING(index_add)
+MIXPREC_PENDING(gather)
+MIXPREC_PENDING(scatter_add)
+MIXPREC_PENDING(embedding)
+MIXPREC_PENDING(embedding_grad)
+MIXPREC_PENDING(adam_step)
+MIXPREC_PENDING(sgd_step)
+MIXPREC_PENDING(unscale_grads)
+MIXPREC_PENDING(grad_norm)
+MIXPREC_PENDING(clip_grads)
+MIXPREC_PENDING(clamp_grads)
+MIXPREC_PENDING(scaler_update)
+
+}  // namespace mixprec::cuda
