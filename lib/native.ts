@@ -74,7 +74,7 @@ function loadAddon(): Addon {
   const require = createRequire(import.meta.url);
   const root = fileURLToPath(new URL("..", import.meta.url));
   // Another build of the addon: how tests choose the emulated one.
-  const chosen = process.env["MIXPREC_ADDON"];
+  const chosen = process.env.MIXPREC_ADDON;
   try {
     if (chosen) return require(resolve(chosen)) as Addon;
     const load = require("node-gyp-build") as (directory: string) => Addon;
@@ -376,7 +376,9 @@ function onDevice(name: string, call: () => void): void {
 /** Reads a device's memory statistics. */
 export function memoryStatsNative(device: number): NativeMemoryStats {
   command[0] = device;
-  onDevice("memoryStats", addon.memoryStats);
+  onDevice("memoryStats", () => {
+    addon.memoryStats();
+  });
   const [allocated, maxAllocated, reserved, maxReserved, tensors] = command;
   return {
     allocated: allocated!,
@@ -390,19 +392,25 @@ export function memoryStatsNative(device: number): NativeMemoryStats {
 /** Sets a device's peaks to its present use. */
 export function resetPeakMemoryStatsNative(device: number): void {
   command[0] = device;
-  onDevice("resetPeakMemoryStats", addon.resetPeakMemoryStats);
+  onDevice("resetPeakMemoryStats", () => {
+    addon.resetPeakMemoryStats();
+  });
 }
 
 /** Gives a device's cached memory back to the system. */
 export function emptyCacheNative(device: number): void {
   command[0] = device;
-  onDevice("emptyCache", addon.emptyCache);
+  onDevice("emptyCache", () => {
+    addon.emptyCache();
+  });
 }
 
 /** Waits for all work of a device. */
 export function synchronizeNative(device: number): void {
   command[0] = device;
-  onDevice("synchronize", addon.synchronize);
+  onDevice("synchronize", () => {
+    addon.synchronize();
+  });
 }
 
 /**

@@ -154,7 +154,7 @@ bool Machine::start_thread() {
   thread.linear = linear;
   thread.lane = linear % kWarpSize;
   const Dim3 extents = launch_->block;
-  thread.index = extents.x == block.threads_total ? Dim3(linear) : position(linear, extents);
+  thread.index = extents.x == block.threads_total ? Dim3(linear, 0, 0) : position(linear, extents);
   thread.warp = &block.warps[linear / kWarpSize];
   thread.block = &block;
   thread.worker = running_;
@@ -237,8 +237,6 @@ Meeting& Machine::join(uint32_t mask, void (*complete)(Thread*, uint32_t)) {
       }
       meeting.arrived |= bit;
       return meeting;
-    } else if ((meeting.mask & bit) != 0) {
-      fail(api::kLaunchFailure, "lanes of a warp pass different masks to an instruction");
     }
   }
   if (open_place == nullptr) fail(api::kLaunchFailure, "a warp has diverged more than four ways");

@@ -132,8 +132,12 @@ void begin_block(const void* data, size_t bytes) {
   std::memset(reinterpret_cast<void*>(begin - kGuardBytes), kGuardPattern, kGuardBytes);
   std::memset(reinterpret_cast<void*>(begin + bytes), kGuardPattern, kGuardBytes);
   set_shadow(data, bytes, kAllocated);
+  // What is left of earlier blocks in the gap behind this one is out of bounds now.
+  const size_t extent = (bytes + 511) / 512 * 512 * api::kAddressStretch;
+  std::memset(shadow_of(data) + bytes, 0, extent - bytes);
   Registry& self = registry();
   const std::lock_guard<std::mutex> lock(self.mutex);
+  self.ended.erase(self.ended.lower_bound(begin), self.ended.lower_bound(begin + extent));
   self.blocks[begin] = bytes;
 }
 

@@ -82,12 +82,14 @@ Elementwise<T, 2> operand_pair(CudaBackend& backend, const OpCall& call, DType c
 template <class T>
 void run_binary(Elementwise<T, 2>& work, BinaryOp op) {
   if (!work.vectorizes()) return work.run_general(AnyBinary{op});
-  switch (op) {
+  if constexpr (kHasVectorized<T>) {
+    switch (op) {
 #define MIXPREC_CASE(name) \
   case BinaryOp::name:     \
     return work.run_vectorized(BinaryFunctor<BinaryOp::name>{});
-    MIXPREC_BINARY_KINDS(MIXPREC_CASE)
+      MIXPREC_BINARY_KINDS(MIXPREC_CASE)
 #undef MIXPREC_CASE
+    }
   }
 }
 

@@ -19,12 +19,12 @@
 
 namespace mixprec::cuda {
 
-// Elements a thread: 16 bytes of the narrower dtypes. Of double fewer, whose functions take many
-// registers.
+// Elements a thread of the vectorized kernel: 16 bytes of the narrower dtypes. Double has none: its
+// accesses fill the memory's transactions one element a thread, and its functions many registers.
 template <class Compute>
-inline constexpr int kVectorWidth = std::is_same_v<Compute, float>
-                                        ? 8
-                                        : (std::is_same_v<Compute, double> ? 2 : 4);
+inline constexpr int kVectorWidth = sizeof(Compute) == 4 ? 8 : 4;
+template <class Compute>
+inline constexpr bool kHasVectorized = !std::is_same_v<Compute, double>;
 inline constexpr int kElementwiseThreads = 256;
 
 // An operand: a tensor, or a number where `data` is null.
@@ -162,15 +162,15 @@ class Elementwise {
 
   template <class Functor>
   void run(const Functor& functor) {
-    if (vectorizes()) {
-      run_vectorized(functor);
-    } else {
-      run_general(functor);
+    if constexpr (kHasVectorized<Compute>) {
+      if (vectorizes()) return run_vectorized(functor);
     }
+    run_general(functor);
   }
 
   // Whether run_vectorized() may be called.
   bool vectorizes() {
+    if (!kHasVectorized<Compute>) return false;
     prepare();
     constexpr int kWidth = kVectorWidth<Compute>;
     const Layout<kInputs + 1>& layout = args_.layout;
@@ -191,6 +191,7 @@ class Elementwise {
 
   template <class Functor>
   void run_vectorized(const Functor& functor) {
+    static_assert(kHasVectorized<Compute>);
     prepare();
     const int64_t vectors =
         (args_.layout.numel + kVectorWidth<Compute> - 1) / kVectorWidth<Compute>;

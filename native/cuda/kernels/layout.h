@@ -106,6 +106,7 @@ Layout<kCount> LayoutBuilder<kCount>::build() const {
     for (int k = 0; k < kCount; ++k) layout.strides[k][layout.rank] = strides_[k][dim];
     ++layout.rank;
   }
+  if (layout.numel == 0) return Layout<kCount>();  // nothing to divide by
   layout.wide = layout.numel >= int64_t{1} << 31;
   for (int32_t dim = 0; dim < layout.rank && !layout.wide; ++dim) {
     layout.dividers[dim] = Divider(static_cast<uint32_t>(layout.extents[dim]));

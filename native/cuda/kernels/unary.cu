@@ -53,26 +53,30 @@ struct AnyUnaryGrad {
 template <class T>
 void run_unary(Elementwise<T, 1>& work, UnaryOp op) {
   if (!work.vectorizes()) return work.run_general(AnyUnary{op});
-  switch (op) {
+  if constexpr (kHasVectorized<T>) {
+    switch (op) {
 #define MIXPREC_CASE(name)                                                   \
   case UnaryOp::name:                                                        \
     if constexpr (!std::is_integral_v<T> || has_integer_form(UnaryOp::name)) \
       work.run_vectorized(UnaryFunctor<UnaryOp::name>{});                    \
     break;
-    MIXPREC_UNARY_KINDS(MIXPREC_CASE)
+      MIXPREC_UNARY_KINDS(MIXPREC_CASE)
 #undef MIXPREC_CASE
+    }
   }
 }
 
 template <class T>
 void run_unary_grad(Elementwise<T, 2>& work, UnaryGradOp op) {
   if (!work.vectorizes()) return work.run_general(AnyUnaryGrad{op});
-  switch (op) {
+  if constexpr (kHasVectorized<T>) {
+    switch (op) {
 #define MIXPREC_CASE(name) \
   case UnaryGradOp::name:  \
     return work.run_vectorized(UnaryGradFunctor<UnaryGradOp::name>{});
-    MIXPREC_UNARY_GRAD_KINDS(MIXPREC_CASE)
+      MIXPREC_UNARY_GRAD_KINDS(MIXPREC_CASE)
 #undef MIXPREC_CASE
+    }
   }
 }
 
