@@ -115,6 +115,7 @@ export class Fabric extends SingleDevice {
     for (const optimizer of optimizers) checkOptimizer(optimizer, "setup");
     const wrapped = this.setupModule(module, moduleOptions);
     if (optimizers.length === 0 && scheduler === undefined) return wrapped;
+    for (const optimizer of optimizers) optimizer.nameParameters(module.namedParameters());
     const others = optimizers.map((optimizer) => this.wrap(optimizer));
     return scheduler === undefined ? [wrapped, ...others] : [wrapped, ...others, scheduler];
   }

@@ -11,6 +11,7 @@ import {
   checkOption,
   collectParameters,
   isGroupInput,
+  type NamedParameter,
   type ParamGroup,
   type ParamGroupInput,
   type Params,
@@ -50,7 +51,7 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   /** What is remembered of each parameter that has been updated. */
   readonly state = new Map<Tensor, ParameterState>();
   private readonly groups: G[] = [];
-  private readonly names = new Map<Tensor, string>();
+  private readonly names = new WeakMap<Tensor, string>();
   private waiting: (() => void)[] = [];
 
   /** `name` is what errors call the optimizer. */
@@ -115,6 +116,13 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   /** Every parameter, in the order of the groups. */
   parameters(): Tensor[] {
     return this.groups.flatMap((group) => group.params);
+  }
+
+  /** Gives parameters names for errors, where they came without one. */
+  nameParameters(named: Iterable<NamedParameter>): void {
+    for (const [name, parameter] of named) {
+      if (!this.names.has(parameter)) this.names.set(parameter, name);
+    }
   }
 
   /** How errors call a parameter: its name where it was given one, else its place; dtype and shape. */
