@@ -311,7 +311,7 @@ describe("containers", () => {
     expect(Object.keys(named.stateDict())).toEqual(["in.weight", "in.bias"]);
     expect([...named]).toEqual([first, relu]);
     expect(new nn.Sequential().forward(x)).toBe(x);
-    expect(() => new nn.Sequential(relu, {} as unknown as mp.nn.Module)).toThrow(mp.ArgumentError);
+    expect(() => new nn.Sequential(relu, 42 as unknown as mp.nn.Module)).toThrow(mp.ArgumentError);
   });
 });
 
