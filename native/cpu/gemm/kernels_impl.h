@@ -21,36 +21,49 @@ using Table = KernelTable<typename V::Scalar>;
 
 // ---- Products of panels ----
 
+// The rows of c are fetched while the last few steps run: asked for sooner, they would be driven
+// out again by the panels.
+constexpr int64_t kLastSteps = 32;
+
 template <class V, int Rows, int Vectors>
 void multiply(int64_t k, const typename V::Scalar* lhs, const typename V::Scalar* rhs,
-              typename V::Scalar* c, int64_t c_row_stride, bool accumulate) {
+              int64_t lhs_next, typename V::Scalar* c, int64_t c_row_stride, bool accumulate) {
+  using Scalar = typename V::Scalar;
   typename V::Reg acc[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) {
-      acc[r][v] = V::zero();
-      __builtin_prefetch(c + r * c_row_stride + v * V::kWidth, 1);
-    }
+    for (int v = 0; v < Vectors; ++v) acc[r][v] = V::zero();
   }
-  for (int64_t p = 0; p < k; ++p) {
-    typename V::Reg b[Vectors];
+  const auto run = [&](int64_t steps) __attribute__((always_inline)) {
+    for (int64_t p = 0; p < steps; ++p) {
+      typename V::Reg b[Vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) b[v] = V::load(rhs + v * V::kWidth);
+      for (int v = 0; v < Vectors; ++v) b[v] = V::load(rhs + v * V::kWidth);
+      __builtin_prefetch(lhs + lhs_next, 0, 2);
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
-      const typename V::Reg a = V::broadcast(lhs[r]);
+      for (int r = 0; r < Rows; ++r) {
+        const typename V::Reg a = V::broadcast(lhs[r]);
 #pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) acc[r][v] = V::fma(a, b[v], acc[r][v]);
+        for (int v = 0; v < Vectors; ++v) acc[r][v] = V::fma(a, b[v], acc[r][v]);
+      }
+      lhs += V::kTileRows;
+      rhs += V::kTileVectors * V::kWidth;
     }
-    lhs += V::kTileRows;
-    rhs += V::kTileVectors * V::kWidth;
+  };
+  const int64_t last = k < kLastSteps ? k : kLastSteps;
+  run(k - last);
+  Scalar* row = c;
+  for (int r = 0; r < Rows; ++r, row += c_row_stride) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) __builtin_prefetch(row + v * V::kWidth, 1);
   }
+  run(last);
 #pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
+  for (int r = 0; r < Rows; ++r, c += c_row_stride) {
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) {
-      typename V::Scalar* to = c + r * c_row_stride + v * V::kWidth;
+      Scalar* to = c + v * V::kWidth;
       V::store(to, accumulate ? V::add(V::load(to), acc[r][v]) : acc[r][v]);
     }
   }
@@ -58,15 +71,17 @@ void multiply(int64_t k, const typename V::Scalar* lhs, const typename V::Scalar
 
 template <class V, int Rows = V::kTileRows>
 void multiply_tile(int rows, int vectors, int64_t k, const typename V::Scalar* lhs,
-                   const typename V::Scalar* rhs, typename V::Scalar* c, int64_t c_row_stride,
-                   bool accumulate) {
+                   const typename V::Scalar* rhs, int64_t lhs_next, typename V::Scalar* c,
+                   int64_t c_row_stride, bool accumulate) {
   static_assert(V::kTileVectors == 2 && Rows <= kMaxTileRows);
   if (rows == Rows) {
-    if (vectors == 2) return multiply<V, Rows, 2>(k, lhs, rhs, c, c_row_stride, accumulate);
-    return multiply<V, Rows, 1>(k, lhs, rhs, c, c_row_stride, accumulate);
+    if (vectors == 2) {
+      return multiply<V, Rows, 2>(k, lhs, rhs, lhs_next, c, c_row_stride, accumulate);
+    }
+    return multiply<V, Rows, 1>(k, lhs, rhs, lhs_next, c, c_row_stride, accumulate);
   }
   if constexpr (Rows > 1) {
-    multiply_tile<V, Rows - 1>(rows, vectors, k, lhs, rhs, c, c_row_stride, accumulate);
+    multiply_tile<V, Rows - 1>(rows, vectors, k, lhs, rhs, lhs_next, c, c_row_stride, accumulate);
   }
 }
 
@@ -123,6 +138,7 @@ void pack_rows(const typename E::Storage* source, int64_t k_stride, int64_t exte
           const int64_t count = left - at;
           typename V::Reg value = V::zero();
           if (count >= V::kWidth && room == V::kWidth) {
+            __builtin_prefetch(from + at + kGroup * k_stride);
             value = E::load(from + at);
           } else if (count > 0) {
             value = E::load_first(from + at, count < room ? static_cast<int>(count) : room);
@@ -153,7 +169,10 @@ void pack_columns(const typename E::Storage* source, int64_t extent_stride, int6
         if (left >= room && depth == kWidth) {
 #pragma GCC unroll 16
           for (int r = 0; r < kWidth; ++r) {
-            square[r] = r < room ? E::load(from + r * extent_stride) : V::zero();
+            square[r] = V::zero();
+            if (r >= room) continue;
+            square[r] = E::load(from + r * extent_stride);
+            __builtin_prefetch(from + (r + Tile) * extent_stride, 0, 2);  // for the next panel
           }
           V::transpose(square);
           const bool last = p + kWidth == k;
