@@ -160,8 +160,11 @@ export class Fabric extends SingleDevice {
    * @returns the loader, or the list of them
    */
   setupDataloaders<L extends BatchSource>(loader: L, options?: { moveToDevice?: boolean }): L;
-  setupDataloaders<L extends readonly BatchSource[]>(
-    ...loaders: [...L] | [...L, { moveToDevice?: boolean }]
+  setupDataloaders<L extends readonly [BatchSource, BatchSource, ...BatchSource[]]>(
+    ...loaders: L
+  ): L;
+  setupDataloaders<L extends readonly [BatchSource, ...BatchSource[]]>(
+    ...rest: [...L, { moveToDevice?: boolean }]
   ): L;
   setupDataloaders(...rest: (BatchSource | { moveToDevice?: boolean } | undefined)[]): unknown {
     const last = rest.at(-1);
