@@ -57,12 +57,12 @@ it("leaves the old file or the new one, whole, wherever the process is killed", 
   const folder = await mkdtemp(path.join(directory, "saves-"));
   const file = path.join(folder, "model.safetensors");
   let round = 0;
-  for (let kill = 0; kill < 10; kill++) {
+  for (let kill = 0; kill < 6; kill++) {
     const child = saveForever(file, round + 1);
     await once(child.stdout!, "data");
     // Another moment of the save each time.
     const exited = once(child, "exit");
-    await new Promise((resolve) => setTimeout(resolve, kill * 3));
+    await new Promise((resolve) => setTimeout(resolve, kill * 4));
     child.kill("SIGKILL");
     expect((await exited)[1]).toBe("SIGKILL");
     const found = await roundOf(file);
