@@ -147,7 +147,7 @@ export class ModuleDict<M extends Module = Module> extends Module {
 }
 
 /**
- * Modules that run one after the other, each on the output of the one before. `new Sequential(a, b)`
+ * Modules that run one after the other, each on what the one before gives. `new Sequential(a, b)`
  * finds them as `0` and `1`, `new Sequential({ a, b })` under their names.
  */
 export class Sequential extends Module {
