@@ -24,15 +24,17 @@ export interface SkipAlarm {
 export interface GradScalerOptions {
   /** Default 65536. */
   initScale?: number | undefined;
-  /** What the scale is multiplied with after `growthInterval` updates without overflow; default 2. */
+  /**
+   * What the scale is multiplied with after `growthInterval` updates without overflow; default 2.
+   */
   growthFactor?: number | undefined;
   /** What the scale is multiplied with after an overflow; default 0.5. */
   backoffFactor?: number | undefined;
   /** Default 2000. */
   growthInterval?: number | undefined;
   /**
-   * Backing off ends here. Default: the smallest normal float32 number, 2^-126, which only keeps the
-   * scale from becoming 0; below 1 it makes gradients smaller, not larger.
+   * Backing off ends here. Default: the smallest normal float32 number, 2^-126, which only keeps
+   * the scale from becoming 0; below 1 it makes gradients smaller, not larger.
    */
   minScale?: number | undefined;
   /** With false, scaling does nothing and `step` is the optimizer's; default true. */

@@ -488,6 +488,17 @@ describe("state of a GradScaler", () => {
     }
   });
 
+  it("replaces what was found before it, and an update that was deferred", () => {
+    const scaler = started({ initScale: 16 });
+    const optimizer = overflown();
+    scaler.step(optimizer);
+    scaler.deferUpdate();
+    scaler.loadStateDict(new mp.GradScaler({ initScale: 64 }).stateDict());
+    expect(scaler.getScale()).toBe(64);
+    expect(scaler.isUpdateDeferred).toBe(false);
+    expect(scaler.stageOf(optimizer)).toBe("ready");
+  });
+
   it("may come from torch", () => {
     const scaler = new mp.GradScaler();
     scaler.loadStateDict({
