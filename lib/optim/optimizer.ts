@@ -125,7 +125,7 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
     }
   }
 
-  /** How errors call a parameter: its name where it was given one, else its place; dtype and shape. */
+  /** How errors call a parameter: its name or else its place, dtype and shape. */
   describeParameter(parameter: Tensor): string {
     const name = this.names.get(parameter) ?? `parameter ${this.parameters().indexOf(parameter)}`;
     return `${name} (${parameter.dtype} ${formatShape(parameter.shape)})`;
@@ -177,8 +177,8 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   }
 
   /**
-   * Releases all gradients, so that the next backward writes new ones; or fills them with 0. Who still
-   * needs a gradient clones it before.
+   * Releases all gradients, so that the next backward writes new ones; or fills them with 0. Who
+   * still needs a gradient clones it before.
    */
   zeroGrad({ setToNull = true, setToNone = setToNull }: ZeroGradOptions = {}): void {
     for (const { parameter, grad } of this.gradients()) {
@@ -193,8 +193,8 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   }
 
   /**
-   * Options of the groups and what is remembered of each parameter, by torch's layout: parameters are
-   * numbered through the groups. The tensors are the optimizer's own, not copies: the next step
+   * Options of the groups and what is remembered of each parameter, by torch's layout: parameters
+   * are numbered through the groups. The tensors are the optimizer's own, not copies: the next step
    * changes them.
    */
   stateDict(): OptimizerStateDict<G> {
