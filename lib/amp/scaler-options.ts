@@ -2,6 +2,7 @@
 
 import type { Device } from "../dtype.js";
 import { ArgumentError, describe, ScalerError } from "../errors.js";
+import { checkDevice } from "../ops/cast.js";
 
 /** What an alarm is told: that many updates in a row skipped the optimizers' steps. */
 export interface RepeatedSkips {
@@ -144,7 +145,7 @@ export function checkSettings(options: GradScalerOptions): ScalerSettings {
     growthInterval: checkGrowthInterval(options.growthInterval ?? 2000),
     minScale: checkMinScale(options.minScale ?? Math.min(SMALLEST_NORMAL, initScale), initScale),
     enabled,
-    device: options.device ?? null,
+    device: options.device === undefined ? null : checkDevice(options.device, "GradScaler"),
     alarm: options.onRepeatedSkips === undefined ? null : checkAlarm(options.onRepeatedSkips),
   };
 }

@@ -100,6 +100,11 @@ describe("GradScaler options", () => {
   });
 });
 
+it("GradScaler keeps its scale on a device that is there", () => {
+  expect(new mp.GradScaler({ device: "cpu" }).scale(mp.tensor(1)).item()).toBe(65536);
+  expect(() => new mp.GradScaler({ device: "tpu" as mp.Device })).toThrow(mp.DeviceError);
+});
+
 describe("GradScaler.scale", () => {
   it("multiplies by the scale; a float16 scalar becomes float32", () => {
     const scaler = new mp.GradScaler({ initScale: 4 });
