@@ -2,7 +2,7 @@
 // Generates labelled short reviews from a grammar: the built-in data set and larger ones like it.
 // Usage: node scripts/generate-reviews.mjs [--count N] [--seed S] [--out FILE.csv]
 // The label follows from structure, not from word counts: negation turns an opinion round, and in a
-// contrast ("although …, …") only the main clause counts. A share of the labels is wrong on purpose.
+// contrast ("although …, …") only the main clause counts. Some labels are wrong on purpose.
 import { writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";

@@ -108,7 +108,8 @@ export function barChart(title: string, panels: readonly BarPanel[]): string {
         const color = COLORS[index % COLORS.length];
         body.push(
           `<rect x="${coordinate(left)}" y="${coordinate(y + 3)}" ` +
-            `width="${coordinate(share * plot)}" height="${rowHeight - 6}" rx="2" fill="${color}"/>`,
+            `width="${coordinate(share * plot)}" height="${rowHeight - 6}" rx="2" ` +
+            `fill="${color}"/>`,
         );
       }
       const words = [known ? format(value) : "", note ?? ""].filter((word) => word !== "");
@@ -139,7 +140,7 @@ interface Axis {
   readonly ticks: readonly number[];
 }
 
-/** A logarithmic axis where the values differ so much that a linear one would show one line only. */
+/** A logarithmic axis where values differ so much that a linear one would show one line only. */
 function valueAxis(values: readonly number[]): Axis {
   const finite = values.filter((value) => Number.isFinite(value));
   let low = finite.reduce((least, value) => Math.min(least, value), Infinity);
@@ -236,8 +237,8 @@ export function lineChart(
 }
 
 /**
- * Means over the last `window` values, at the start over those there are. Where a value is not finite,
- * so is its mean.
+ * Means over the last `window` values, at the start over those there are. Where a value is not
+ * finite, so is its mean.
  */
 export function trailingMean(values: readonly number[], window: number): number[] {
   return values.map((value, i) => {

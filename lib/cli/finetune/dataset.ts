@@ -14,7 +14,7 @@ import {
 import { DataError } from "../../errors.js";
 import type { FinetuneOptions, Padding } from "./options.js";
 
-/** Shares of the whole that are not trained on; a large test set tells precisions apart from chance. */
+/** Shares that are not trained on; a large test set tells precisions from chance. */
 const SHARES = { validation: 0.1, test: 0.3 };
 
 /** Texts in three parts. */

@@ -35,7 +35,7 @@ export interface ModelPlan {
   readonly config: DistilBertConfig;
   readonly parameters: number;
   readonly maxLength: number;
-  /** How many classes a trained head had that did not fit and is drawn anew; null where none was. */
+  /** How many classes a trained head had that did not fit and is drawn anew; else null. */
   readonly replacedHead: number | null;
   /** float32 weights; new ones are drawn from the random generator. */
   readonly create: () => Promise<DistilBertForSequenceClassification>;
