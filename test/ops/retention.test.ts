@@ -3,7 +3,7 @@
 
 import { expect, test } from "vitest";
 
-import * as mp from "../../lib/index.js";
+import type * as mp from "../../lib/index.js";
 import { inputsOf, OP_USES, outputsOf } from "../helpers/op-table.js";
 
 const collect = (globalThis as { gc?: () => void }).gc;
