@@ -291,13 +291,13 @@ void dot_rows(const typename E::Storage* matrix, int64_t stride, int64_t k,
               const typename V::Scalar* x, typename V::Scalar* y) {
   typename V::Reg even[Rows];
   typename V::Reg odd[Rows];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) even[r] = odd[r] = V::zero();
   int64_t p = 0;
   for (; p + 2 * V::kWidth <= k; p += 2 * V::kWidth) {
     const typename V::Reg x0 = V::load(x + p);
     const typename V::Reg x1 = V::load(x + p + V::kWidth);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       even[r] = V::fma(x0, E::load(matrix + r * stride + p), even[r]);
       odd[r] = V::fma(x1, E::load(matrix + r * stride + p + V::kWidth), odd[r]);
@@ -306,12 +306,12 @@ void dot_rows(const typename E::Storage* matrix, int64_t stride, int64_t k,
   for (; p < k; p += V::kWidth) {
     const int count = k - p < V::kWidth ? static_cast<int>(k - p) : V::kWidth;
     const typename V::Reg x0 = V::load_first(x + p, count);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       even[r] = V::fma(x0, E::load_first(matrix + r * stride + p, count), even[r]);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) y[r] = V::sum(V::add(even[r], odd[r]));
 }
 
@@ -322,13 +322,18 @@ void matrix_vector(const PanelSource& matrix, int64_t extent, int64_t k,
     using E = decltype(element);
     const auto* data = reinterpret_cast<const typename E::Storage*>(matrix.data);
     const int64_t stride = matrix.extent_stride;
+    // The more rows, the more reads are under way; twice as many sums must fit the registers.
+    constexpr int kRows = V::kTileRows > 8 ? 8 : 4;
     int64_t i = 0;
-    for (; i + 4 <= extent; i += 4) dot_rows<V, E, 4>(data + i * stride, stride, k, x, y + i);
+    for (; i + kRows <= extent; i += kRows) {
+      dot_rows<V, E, kRows>(data + i * stride, stride, k, x, y + i);
+    }
     for (; i < extent; ++i) dot_rows<V, E, 1>(data + i * stride, stride, k, x, y + i);
   });
 }
 
-// y += the sum of `Count` rows of the matrix, each times its x.
+// y += the sum of `Count` rows of the matrix, each times its x. The rows after these are fetched on
+// the way: the hardware sees too many short streams to do it by itself.
 template <class V, class E, int Count>
 void add_rows(const typename E::Storage* matrix, int64_t stride, int64_t extent,
               const typename V::Scalar* x, typename V::Scalar* y) {
@@ -339,7 +344,10 @@ void add_rows(const typename E::Storage* matrix, int64_t stride, int64_t extent,
   for (; j + V::kWidth <= extent; j += V::kWidth) {
     typename V::Reg sum = V::load(y + j);
 #pragma GCC unroll 8
-    for (int p = 0; p < Count; ++p) sum = V::fma(factor[p], E::load(matrix + p * stride + j), sum);
+    for (int p = 0; p < Count; ++p) {
+      __builtin_prefetch(matrix + (p + Count) * stride + j, 0, 2);
+      sum = V::fma(factor[p], E::load(matrix + p * stride + j), sum);
+    }
     V::store(y + j, sum);
   }
   if (j < extent) {
