@@ -72,7 +72,7 @@ export function itemSize(dtype: DType): number {
 
 /** Whether `value` names a dtype. */
 export function isDType(value: unknown): value is DType {
-  return typeof value === "string" && value in CODES;
+  return typeof value === "string" && Object.hasOwn(CODES, value);
 }
 
 /** Throws DTypeError unless `value` names a dtype. */

@@ -2,22 +2,23 @@
 // Generates labelled short reviews from a grammar: the built-in data set and larger ones like it.
 // Usage: node scripts/generate-reviews.mjs [--count N] [--seed S] [--out FILE.csv]
 // The label follows from structure, not from word counts: negation turns an opinion round, and in a
-// contrast ("although …, …") only the main clause counts. A share of the labels is wrong on purpose.
+// contrast ("although …, …") only the main clause counts. Some labels are wrong on purpose.
 import { writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import * as w from "./review-words.mjs";
 
 /** Defaults make the set that ships with the package. */
-export const builtin = { count: 4000, seed: 7 };
+export const builtin = { count: 8000, seed: 7 };
 
-// Chosen by measurement: a linear model over word counts stays near 3 right of 4, and an encoder of
-// two small layers gets within about 7 points of the ceiling that `wrongLabel` sets, in 3 epochs.
+// Chosen by measurement, of 4800 reviews to train and 2400 to test: logistic regression over word
+// counts gets 82 % right, an encoder of two layers of width 64 about 90 % in 3 epochs; the ceiling
+// that `wrongLabel` sets is 97 %.
 const share = {
-  contrast: 0.15,
+  contrast: 0.25,
   mainClauseFirst: 0.06,
   secondClause: 0.4,
-  negated: 0.06,
+  negated: 0.05,
   verbClause: 0.2,
   verdict: 0.08,
   misspelledWord: 0.012,
@@ -137,7 +138,7 @@ class Review {
     if (r.chance(share.contrast)) list.push(this.contrast(polarity));
     else for (let n = 2 + r.below(2); n > 0; n--) list.push(this.clause(polarity));
     if (r.chance(share.verdict)) list.push(r.pick(w.verdicts[polarity]));
-    for (let n = r.pick([0, 0, 1, 1, 2]); n > 0; n--) {
+    for (let n = r.pick([0, 0, 0, 1]); n > 0; n--) {
       list.splice(r.below(list.length + 1), 0, this.filler());
     }
     return list.map((sentence) => correctArticles(sentence));

@@ -131,9 +131,9 @@ function cacheOf(region: AutocastRegion): CastCache {
 /**
  * Runs a synchronous function with autocast: operations that gain from 16 bits compute in `dtype`,
  * those that need the range or the accuracy of float32 in float32, and the others in what they are
- * given (`policyOf` tells which is which). Tensors of float64 and integers are never cast. Parameters
- * keep their dtype, and their gradients have it. Run backward outside: each operation's gradient is
- * computed in the dtype of its forward.
+ * given (`policyOf` tells which is which). Tensors of float64 and integers are never cast.
+ * Parameters keep their dtype, and their gradients have it. Run backward outside: each operation's
+ * gradient is computed in the dtype of its forward.
  *
  * Regions nest. The cast of a float32 leaf that requires gradients is made once, for all regions
  * inside the outermost one, and again after the leaf was written to.

@@ -133,9 +133,9 @@ export class GradScaler {
   }
 
   /**
-   * Divides the gradients of an optimizer's parameters by the scale, in place, and notes whether one
-   * is infinite or NaN. `step` does it by itself; call it before clipping or looking at gradients,
-   * once an iteration.
+   * Divides the gradients of an optimizer's parameters by the scale, in place, and notes whether
+   * one is infinite or NaN. `step` does it by itself; call it before clipping or looking at
+   * gradients, once an iteration.
    * @throws ScalerError when it was called already, after `step`, before anything was scaled, or on
    *   float16 gradients, which it names.
    */
@@ -174,9 +174,9 @@ export class GradScaler {
   }
 
   /**
-   * The optimizer's step, on unscaled gradients; left out where one is infinite or NaN. Optimizers of
-   * `optim` decide that on the device; others make it wait. An optimizer with float32 masters takes
-   * float16 gradients, and unscales them in float32.
+   * The optimizer's step, on unscaled gradients; left out where one is infinite or NaN. Optimizers
+   * of `optim` decide that on the device; others make it wait. An optimizer with float32 masters
+   * takes float16 gradients, and unscales them in float32.
    * @returns how it went, to be read when wanted
    * @throws ScalerError when it was called already since the last update, when a closure is passed,
    *   or when no parameter has a gradient; it names them.
@@ -203,8 +203,8 @@ export class GradScaler {
     if (foundInf === null) {
       throw new ScalerError(
         `step: no gradient reached the optimizer, none of its parameters has one: ` +
-          `${listOf(optimizer, parametersOf(optimizer))}. Call backward on a loss that depends on ` +
-          `them`,
+          `${listOf(optimizer, parametersOf(optimizer))}. Call backward on a loss that depends ` +
+          `on them`,
         { op: "step" },
       );
     }
@@ -237,8 +237,9 @@ export class GradScaler {
   }
 
   /**
-   * Adapts the scale, once all optimizers of the iteration have stepped: after an overflow in any of
-   * them it backs off, after `growthInterval` updates without it grows, as long as it stays finite.
+   * Adapts the scale, once all optimizers of the iteration have stepped: after an overflow in any
+   * of them it backs off, after `growthInterval` updates without it grows, as long as it stays
+   * finite.
    * @param newScale sets the scale instead: a number, or a tensor of one element.
    * @throws ScalerError when no optimizer was unscaled or stepped since the last update.
    */
@@ -247,6 +248,11 @@ export class GradScaler {
     const state = this.requireState("update");
     if (newScale === undefined) this.adapt(state);
     else state.setScale(checkNewScale(newScale));
+    this.forget();
+  }
+
+  /** Drops what was found since the last update. */
+  private forget(): void {
     for (const flag of this.flags()) flag.dispose();
     this.records.clear();
     this.deferred = false;
@@ -266,8 +272,8 @@ export class GradScaler {
   }
 
   /**
-   * Leaves the update to a later call of `update`, so that more optimizers may step before it; until
-   * then `getScale`, `consecutiveSkips` and `stateDict` answer as if it had been made.
+   * Leaves the update to a later call of `update`, so that more optimizers may step before it;
+   * until then `getScale`, `consecutiveSkips` and `stateDict` answer as if it had been made.
    */
   deferUpdate(): void {
     if (this.enabled) this.deferred = this.flags().length > 0;
@@ -279,8 +285,8 @@ export class GradScaler {
   }
 
   /**
-   * Makes the update that was deferred. Optimizers that were unscaled and have yet to step count for
-   * the next one.
+   * Makes the update that was deferred. Optimizers that were unscaled and have yet to step count
+   * for the next one.
    * @param holding optimizers with gradients of the old scale; they are brought to the new one.
    */
   updateDeferred(holding: Iterable<ScalableOptimizer> = []): void {
@@ -322,7 +328,8 @@ export class GradScaler {
   }
 
   /**
-   * Continues from a saved state, one that torch saved included. Does nothing when disabled.
+   * Continues from a saved state, one that torch saved included, as after an update. Does nothing
+   * when disabled.
    * @throws ScalerError for a state that is empty or out of range; nothing was loaded then.
    */
   loadStateDict(state: Readonly<GradScalerState> | Readonly<Record<string, unknown>>): void {
@@ -334,6 +341,7 @@ export class GradScaler {
     const { scale, growthTracker } = loaded;
     this.initial = { scale: Math.fround(scale), growthTracker, skips: 0 };
     this.state?.set(this.initial);
+    this.forget();
     this.watch?.reset();
   }
 

@@ -78,7 +78,9 @@ export function listOf(optimizer: ScalableOptimizer, parameters: readonly Tensor
   return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
-/** The parameters of an optimizer whose gradients are not finite, described; waits for the device. */
+/**
+ * The parameters of an optimizer whose gradients are not finite, described; waits for the device.
+ */
 export function nonFinite(optimizer: ScalableOptimizer): string[] {
   const isFinite = (grad: Tensor): boolean =>
     outsideScopes(() =>

@@ -1,5 +1,5 @@
-// What the loss scaler keeps on the device: the scale, how long it has held, and how many updates in a
-// row have skipped. Nothing here waits for the device, except what reads.
+// What the loss scaler keeps on the device: the scale, how long it has held, and how many updates
+// in a row have skipped. Nothing here waits for the device, except what reads.
 
 import { noGrad } from "../core/context.js";
 import { runInPlace } from "../core/dispatch.js";

@@ -2,6 +2,7 @@
 
 import type { Device } from "../dtype.js";
 import { ArgumentError, describe, ScalerError } from "../errors.js";
+import { checkDevice } from "../ops/cast.js";
 
 /** What an alarm is told: that many updates in a row skipped the optimizers' steps. */
 export interface RepeatedSkips {
@@ -24,15 +25,17 @@ export interface SkipAlarm {
 export interface GradScalerOptions {
   /** Default 65536. */
   initScale?: number | undefined;
-  /** What the scale is multiplied with after `growthInterval` updates without overflow; default 2. */
+  /**
+   * What the scale is multiplied with after `growthInterval` updates without overflow; default 2.
+   */
   growthFactor?: number | undefined;
   /** What the scale is multiplied with after an overflow; default 0.5. */
   backoffFactor?: number | undefined;
   /** Default 2000. */
   growthInterval?: number | undefined;
   /**
-   * Backing off ends here. Default: the smallest normal float32 number, 2^-126, which only keeps the
-   * scale from becoming 0; below 1 it makes gradients smaller, not larger.
+   * Backing off ends here. Default: the smallest normal float32 number, 2^-126, which only keeps
+   * the scale from becoming 0; below 1 it makes gradients smaller, not larger.
    */
   minScale?: number | undefined;
   /** With false, scaling does nothing and `step` is the optimizer's; default true. */
@@ -142,7 +145,7 @@ export function checkSettings(options: GradScalerOptions): ScalerSettings {
     growthInterval: checkGrowthInterval(options.growthInterval ?? 2000),
     minScale: checkMinScale(options.minScale ?? Math.min(SMALLEST_NORMAL, initScale), initScale),
     enabled,
-    device: options.device ?? null,
+    device: options.device === undefined ? null : checkDevice(options.device, "GradScaler"),
     alarm: options.onRepeatedSkips === undefined ? null : checkAlarm(options.onRepeatedSkips),
   };
 }

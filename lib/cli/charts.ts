@@ -108,7 +108,8 @@ export function barChart(title: string, panels: readonly BarPanel[]): string {
         const color = COLORS[index % COLORS.length];
         body.push(
           `<rect x="${coordinate(left)}" y="${coordinate(y + 3)}" ` +
-            `width="${coordinate(share * plot)}" height="${rowHeight - 6}" rx="2" fill="${color}"/>`,
+            `width="${coordinate(share * plot)}" height="${rowHeight - 6}" rx="2" ` +
+            `fill="${color}"/>`,
         );
       }
       const words = [known ? format(value) : "", note ?? ""].filter((word) => word !== "");
@@ -139,7 +140,7 @@ interface Axis {
   readonly ticks: readonly number[];
 }
 
-/** A logarithmic axis where the values differ so much that a linear one would show one line only. */
+/** A logarithmic axis where values differ so much that a linear one would show one line only. */
 function valueAxis(values: readonly number[]): Axis {
   const finite = values.filter((value) => Number.isFinite(value));
   let low = finite.reduce((least, value) => Math.min(least, value), Infinity);
@@ -175,11 +176,13 @@ export function lineChart(
   const plot = { left: 64, top: 48, width: 660, height: 300 };
   const bottom = plot.top + plot.height;
   const steps = series.reduce((most, { values }) => Math.max(most, values.length), 1);
-  const axis = valueAxis(series.flatMap(({ values }) => values));
+  // A run that exploded would leave the others a flat line; its own runs along the top instead.
+  const whole = series.filter(({ divergedAt }) => divergedAt == null);
+  const axis = valueAxis((whole.length > 0 ? whole : series).flatMap(({ values }) => values));
   const xOf = (step: number): number =>
     plot.left + (steps === 1 ? 0.5 : (step - 1) / (steps - 1)) * plot.width;
   const yOf = (value: number): number => {
-    const at = axis.log ? Math.log10(value) : value;
+    const at = axis.log ? Math.log10(Math.max(0, value)) : value;
     const share = Math.min(1, Math.max(0, (at - axis.low) / (axis.high - axis.low)));
     return bottom - share * plot.height;
   };
@@ -233,6 +236,21 @@ export function lineChart(
   return document(width, y + 20, title, body);
 }
 
+/**
+ * Means over the last `window` values, at the start over those there are. Where a value is not
+ * finite, so is its mean.
+ */
+export function trailingMean(values: readonly number[], window: number): number[] {
+  return values.map((value, i) => {
+    if (!Number.isFinite(value)) return value;
+    const last = values.slice(Math.max(0, i - window + 1), i + 1).filter((v) => Number.isFinite(v));
+    return last.reduce((sum, v) => sum + v / last.length, 0);
+  });
+}
+
+/** Noise of single batches hides the course of a long run. */
+const smoothingWindow = (steps: number): number => Math.max(1, Math.round(steps / 25));
+
 /** The charts of a comparison: file name to SVG. */
 export function comparisonCharts(results: readonly RunResult[]): Record<string, string> {
   const bars = (value: (run: RunResult) => number | null): Bar[] =>
@@ -255,13 +273,18 @@ export function comparisonCharts(results: readonly RunResult[]): Record<string, 
       max: 100,
     },
   ];
+  const steps = results.reduce((most, { losses }) => Math.max(most, losses.length), 0);
+  const window = smoothingWindow(steps);
   const lines = results.map((run) => ({
     name: run.name,
-    values: run.losses,
+    values: trailingMean(run.losses, window),
     divergedAt: run.diverged?.step ?? null,
   }));
   return {
     "comparison.svg": barChart("The same fine-tuning at each precision", panels),
-    "loss.svg": lineChart("Training loss", lines),
+    "loss.svg": lineChart(
+      window === 1 ? "Training loss" : `Training loss, mean of ${window} steps`,
+      lines,
+    ),
   };
 }

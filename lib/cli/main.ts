@@ -1,73 +1,14 @@
 #!/usr/bin/env node
-// The `mixprec` command: reads the command line and hands over. The commands are loaded when they
-// run, so that help is there without the native addon.
+// The `mixprec` command.
 
-import { realpathSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { run } from "./program.js";
+import { processTerminal } from "./terminal.js";
+import { EXIT } from "./usage.js";
 
-import { Command, CommanderError } from "commander";
+// Whoever read the output has gone (`mixprec … | head`): there is nobody to tell.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(EXIT.failure);
+  throw error;
+});
 
-import { checkOptions, declareOptions } from "./finetune/options.js";
-import { processTerminal, writeLine, type Terminal } from "./terminal.js";
-import { errorLine, EXIT, exitCodeOf } from "./usage.js";
-import { packageVersion } from "./version.js";
-
-/** The command line; `finish` is told the exit code of what was run. */
-function createProgram(terminal: Terminal, finish: (code: number) => void): Command {
-  const program = new Command("mixprec")
-    .description("Mixed-precision training for Node.js")
-    .version(packageVersion(), "-v, --version")
-    .configureHelp({ showGlobalOptions: false })
-    .configureOutput({
-      writeOut: (text) => terminal.stdout.write(text),
-      writeErr: (text) => terminal.stderr.write(text),
-      getOutHelpWidth: () => Math.min(100, terminal.stdout.columns ?? 100),
-      // Errors are written in one place, below.
-      outputError: () => undefined,
-    })
-    .exitOverride();
-  declareOptions(program.command("finetune"))
-    .description("fine-tune a text classifier at one precision, or compare all of them")
-    .action(async (_, command: Command) => {
-      const options = checkOptions(command.opts());
-      const { finetune } = await import("./finetune/command.js");
-      finish(await finetune(options, terminal));
-    });
-  program
-    .command("info")
-    .description("show what there is to compute with: device, instruction set, threads, memory")
-    .option("--json", "as JSON")
-    .action(async (_, command: Command) => {
-      const { info } = await import("./info.js");
-      info(command.opts(), terminal);
-    });
-  return program;
-}
-
-/**
- * Runs the command with these arguments and writes errors as one line each.
- * @returns the exit code; never throws.
- */
-export async function run(args: readonly string[], terminal: Terminal): Promise<number> {
-  let code: number = EXIT.ok;
-  const program = createProgram(terminal, (result) => {
-    code = result;
-  });
-  try {
-    await program.parseAsync([...args], { from: "user" });
-    return code;
-  } catch (error) {
-    const failed = exitCodeOf(error);
-    // Without a command, help was written already.
-    const silent = error instanceof CommanderError && /^commander\.(help|version)/.test(error.code);
-    if (!silent && failed !== EXIT.ok) {
-      writeLine(terminal.stderr, `mixprec: ${errorLine(error).replace(/^error: /, "")}`);
-    }
-    return failed;
-  }
-}
-
-const entry = process.argv[1];
-if (entry !== undefined && realpathSync(entry) === fileURLToPath(import.meta.url)) {
-  process.exitCode = await run(process.argv.slice(2), processTerminal);
-}
+process.exitCode = await run(process.argv.slice(2), processTerminal);

@@ -8,12 +8,12 @@ import { forEachTensor, keep, outsideScopes } from "./scope.js";
 import { gradOps } from "./grad-node.js";
 import { Tensor } from "./tensor.js";
 
-function isEligible(value: unknown, state: AutocastState): value is Tensor {
+function isEligible(tensor: Tensor, state: AutocastState): boolean {
+  const { dtype } = tensor;
   return (
-    value instanceof Tensor &&
-    isFloating(value.dtype) &&
-    value.dtype !== "float64" &&
-    (value.device === "cpu") === (state.device === "cpu")
+    isFloating(dtype) &&
+    dtype !== "float64" &&
+    (tensor.device === "cpu") === (state.device === "cpu")
   );
 }
 
@@ -44,23 +44,26 @@ function castTo(tensor: Tensor, dtype: DType, state: AutocastState, temporaries:
   return cast;
 }
 
+/** `value` with its tensors that autocast may cast replaced; itself where none was. */
 function mapTensors(
   value: unknown,
   cast: (tensor: Tensor) => Tensor,
   state: AutocastState,
 ): unknown {
-  if (isEligible(value, state)) return cast(value);
+  if (value === null || typeof value !== "object") return value;
+  if (value instanceof Tensor) return isEligible(value, state) ? cast(value) : value;
   if (Array.isArray(value)) return value.map((item) => mapTensors(item, cast, state));
   // Tensors among the options (an attention mask, a class weight) are operands like the others.
-  if (value !== null && typeof value === "object") {
-    const prototype = Object.getPrototypeOf(value) as unknown;
-    if (prototype === Object.prototype && Object.values(value).some((v) => v instanceof Tensor)) {
-      return Object.fromEntries(
-        Object.entries(value).map(([key, item]) => [key, mapTensors(item, cast, state)]),
-      );
+  if (Object.getPrototypeOf(value) !== Object.prototype) return value;
+  let mapped: Record<string, unknown> | null = null;
+  for (const key of Object.keys(value)) {
+    const item = (value as Record<string, unknown>)[key];
+    if (item instanceof Tensor && isEligible(item, state)) {
+      mapped ??= { ...value };
+      mapped[key] = cast(item);
     }
   }
-  return value;
+  return mapped ?? value;
 }
 
 function widest(name: string, args: readonly unknown[], state: AutocastState): DType {
@@ -80,9 +83,20 @@ function widest(name: string, args: readonly unknown[], state: AutocastState): D
   return dtype;
 }
 
+/** Whether the caller named the dtype of the output. */
+function namesDtype(args: readonly unknown[]): boolean {
+  for (const arg of args) {
+    if (arg !== null && typeof arg === "object" && !(arg instanceof Tensor) && "dtype" in arg) {
+      return true;
+    }
+  }
+  return false;
+}
+
 /**
- * The arguments of an operation, its tensors cast as `policy` says, or to a dtype. Casts that are not in the cache are
- * added to `temporaries`: they are of use to this call only.
+ * The arguments of an operation, its tensors cast as `policy` says, or to a dtype; the list itself
+ * where nothing is cast. Casts that are not in the cache are added to `temporaries`: they are of use
+ * to this call only.
  */
 export function autocastInputs<A extends unknown[]>(
   name: string,
@@ -95,14 +109,18 @@ export function autocastInputs<A extends unknown[]>(
   if (policy === "low") target = state.dtype;
   if (policy === "promote") target = widest(name, args, state);
   if (policy === "float32-output") {
-    const options = args.find(
-      (arg) =>
-        arg !== null && typeof arg === "object" && "dtype" in arg && !(arg instanceof Tensor),
-    );
-    if (options !== undefined || !isEligible(args[0], state)) return args;
+    const [first] = args;
+    if (!(first instanceof Tensor) || !isEligible(first, state) || namesDtype(args)) return args;
   }
   const cast = (tensor: Tensor): Tensor => castTo(tensor, target, state, temporaries);
-  return args.map((arg) => mapTensors(arg, cast, state)) as A;
+  let inputs: unknown[] | null = null;
+  for (let i = 0; i < args.length; i++) {
+    const input = mapTensors(args[i], cast, state);
+    if (input === args[i]) continue;
+    inputs ??= args.slice();
+    inputs[i] = input;
+  }
+  return (inputs ?? args) as A;
 }
 
 /**
@@ -116,6 +134,7 @@ export function finishCasts<R>(
   inputs: readonly unknown[],
   temporaries: readonly Tensor[],
 ): R {
+  if (inputs === args) return result;
   if (!(result instanceof Tensor)) {
     const returned = new Set<Tensor>();
     if (temporaries.length > 0) forEachTensor(result, (tensor) => returned.add(tensor));

@@ -58,9 +58,12 @@ export function runMany(
 ): Tensor[] {
   const device = checkInputs(name, inputs);
   const handles = runNativeMany(name, OP[op], deviceCode(device), inputs, outputs, attrs);
-  return handles.map(
-    (handle, i) => new Tensor(handle, outputs[i]!.shape, null, outputs[i]!.dtype, device),
-  );
+  const tensors: Tensor[] = [];
+  for (let i = 0; i < handles.length; i++) {
+    const { shape, dtype } = outputs[i]!;
+    tensors.push(new Tensor(handles[i]!, shape, null, dtype, device));
+  }
+  return tensors;
 }
 
 /** Runs a native op that makes a tensor from nothing. */

@@ -47,6 +47,8 @@ function leadingTo(nodes: readonly GradNode[], targets: ReadonlySet<GradNode>): 
 interface Request {
   readonly roots: readonly Tensor[];
   readonly rootGrads: readonly Tensor[];
+  /** Those of them that the caller gave; the others are released when they were handed on. */
+  readonly givenGrads: readonly (Tensor | undefined)[];
   readonly retainGraph: boolean;
   readonly createGraph: boolean;
   /** Where gradients are wanted; null means to accumulate into the leaves. */
@@ -167,7 +169,9 @@ function runEngine(request: Request): (Tensor | null)[] {
   enginesRunning++;
   try {
     roots.forEach((root, i) => {
-      walk.deliver(rootNodes[i]!, root.node ? root.outputIndex : 0, request.rootGrads[i]!, false);
+      const rootGrad = request.rootGrads[i]!;
+      walk.deliver(rootNodes[i]!, root.node ? root.outputIndex : 0, rootGrad, false);
+      if (!createGraph && rootGrad !== request.givenGrads[i]) rootGrad.dispose();
     });
     for (const node of order) {
       const slots = wanted(node) ? walk.take(node) : undefined;
@@ -238,6 +242,7 @@ tapeEntry.backward = (root: Tensor, gradient: Tensor | undefined, options: Backw
     runEngine({
       roots: [root],
       rootGrads: [rootGrad(root, gradient, "backward")],
+      givenGrads: [gradient],
       retainGraph: options.retainGraph ?? createGraph,
       createGraph,
       targets: null,
@@ -292,6 +297,7 @@ export function grad(
     runEngine({
       roots,
       rootGrads: roots.map((root, i) => rootGrad(root, given[i], "grad")),
+      givenGrads: given,
       retainGraph: options.retainGraph ?? createGraph,
       createGraph,
       targets,

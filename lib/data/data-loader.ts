@@ -4,12 +4,15 @@
 import { ArgumentError, DataError, describe } from "../errors.js";
 import { Random, shuffled, type RandomState } from "./random.js";
 
+/** All of the items in a new order, which the random numbers decide. */
+export type Shuffle<T> = (items: readonly T[], random: Random) => readonly T[];
+
 /** How a {@link DataLoader} makes batches. */
 export interface DataLoaderOptions<T, B> {
   /** Default 1. */
   batchSize?: number;
-  /** A new order in each epoch; default false. */
-  shuffle?: boolean;
+  /** A new order in each epoch, any or the one that a function makes of the items; default false. */
+  shuffle?: boolean | Shuffle<T>;
   /** Leave out a last batch that is not full; default false. */
   dropLast?: boolean;
   /** Decides all orders; default 0. */
@@ -33,7 +36,7 @@ export interface DataLoaderState {
  */
 export class DataLoader<T, B = T[]> implements Iterable<B> {
   readonly batchSize: number;
-  private readonly shuffle: boolean;
+  private readonly reorder: Shuffle<T>;
   private readonly dropLast: boolean;
   private readonly collate: (items: T[]) => B;
   private random: Random;
@@ -53,7 +56,8 @@ export class DataLoader<T, B = T[]> implements Iterable<B> {
       );
     }
     this.batchSize = batchSize;
-    this.shuffle = shuffle;
+    if (typeof shuffle === "function") this.reorder = shuffle;
+    else this.reorder = shuffle ? shuffled : (unchanged) => unchanged;
     this.dropLast = dropLast;
     this.collate = collate ?? ((batch) => batch as B);
     this.random = new Random(seed);
@@ -72,7 +76,7 @@ export class DataLoader<T, B = T[]> implements Iterable<B> {
     this.resume = false;
     if (!resumed) this.nextBatch = 0;
     this.epochStart = this.random.state();
-    const order = this.shuffle ? shuffled(this.items, this.random) : this.items;
+    const order = this.reorder(this.items, this.random);
     while (this.nextBatch < this.length) {
       const start = this.nextBatch * this.batchSize;
       this.nextBatch++;

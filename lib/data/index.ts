@@ -6,6 +6,7 @@ export {
   type DataLoaderOptions,
   type DataLoaderState,
   type PadOptions,
+  type Shuffle,
   type TokenBatch,
 } from "./data-loader.js";
 export { Random, shuffled, type RandomState } from "./random.js";

@@ -14,8 +14,8 @@ interface Sampler {
 const wrapped = new WeakSet();
 
 /**
- * Wraps a loader: each iteration is an epoch, which its `sampler` is told, and its batches are moved
- * to `device` (null: left where they are).
+ * Wraps a loader: each iteration is an epoch, which its `sampler` is told, and its batches are
+ * moved to `device` (null: left where they are).
  */
 export function wrapLoader<L extends BatchSource>(loader: L, device: Device | null): L {
   const given = loader as unknown as Partial<Record<symbol, unknown>> | null;

@@ -61,14 +61,17 @@ export class Fabric extends SingleDevice {
   /** What the precision does. */
   readonly mode: PrecisionMode;
   /**
-   * The loss scaler of 16-mixed, else null. Fabric updates it once an iteration: at the first backward
-   * after all optimizers have stepped, or when `scaler.update()` is called.
+   * The loss scaler of 16-mixed, else null. Fabric updates it once an iteration: at the first
+   * backward after all optimizers have stepped, or when `scaler.update()` is called.
    */
   readonly scaler: GradScaler | null;
   private readonly steps: ScaledSteps | null;
   private inBackward = false;
 
-  /** @throws ArgumentError for an option outside what is supported, DeviceError for a missing device. */
+  /**
+   * @throws ArgumentError for an option outside what is supported, DeviceError for a missing
+   * device.
+   */
   constructor(options: FabricOptions = {}) {
     checkOptionNames(options);
     super(placeOn(options), listOf(options.loggers), listOf(options.callbacks));
@@ -115,6 +118,7 @@ export class Fabric extends SingleDevice {
     for (const optimizer of optimizers) checkOptimizer(optimizer, "setup");
     const wrapped = this.setupModule(module, moduleOptions);
     if (optimizers.length === 0 && scheduler === undefined) return wrapped;
+    for (const optimizer of optimizers) optimizer.nameParameters(module.namedParameters());
     const others = optimizers.map((optimizer) => this.wrap(optimizer));
     return scheduler === undefined ? [wrapped, ...others] : [wrapped, ...others, scheduler];
   }
@@ -155,12 +159,16 @@ export class Fabric extends SingleDevice {
 
   /**
    * Loaders whose batches are put on the device: anything that is iterated over, now or
-   * asynchronously. Before each iteration a loader's `sampler.setEpoch` is called, where there is one.
+   * asynchronously. Before each iteration a loader's `sampler.setEpoch` is called, where there is
+   * one.
    * @returns the loader, or the list of them
    */
   setupDataloaders<L extends BatchSource>(loader: L, options?: { moveToDevice?: boolean }): L;
-  setupDataloaders<L extends readonly BatchSource[]>(
-    ...loaders: [...L] | [...L, { moveToDevice?: boolean }]
+  setupDataloaders<L extends readonly [BatchSource, BatchSource, ...BatchSource[]]>(
+    ...loaders: L
+  ): L;
+  setupDataloaders<L extends readonly [BatchSource, ...BatchSource[]]>(
+    ...rest: [...L, { moveToDevice?: boolean }]
   ): L;
   setupDataloaders(...rest: (BatchSource | { moveToDevice?: boolean } | undefined)[]): unknown {
     const last = rest.at(-1);
@@ -187,7 +195,9 @@ export class Fabric extends SingleDevice {
     return mapTensors(output, (tensor) => guardBackward(tensor, () => this.inBackward));
   }
 
-  /** Runs a synchronous function as a forward pass is run, without converting inputs and outputs. */
+  /**
+   * Runs a synchronous function as a forward pass is run, without converting inputs and outputs.
+   */
   autocast<T>(fn: () => T): T {
     const { autocastDtype } = this.mode;
     if (autocastDtype === null) return fn();
@@ -213,11 +223,11 @@ export class Fabric extends SingleDevice {
   }
 
   /**
-   * Clips the gradients of all parameters of an optimizer, between `backward` and its step; with a loss
-   * scaler they are unscaled first.
+   * Clips the gradients of all parameters of an optimizer, between `backward` and its step; with a
+   * loss scaler they are unscaled first.
    * @returns the norm before clipping, for `maxNorm`; a scalar
-   * @throws ArgumentError unless exactly one of `maxNorm` and `clipVal` is given; GradError for a norm
-   *   that is not finite, see `errorIfNonfinite`.
+   * @throws ArgumentError unless exactly one of `maxNorm` and `clipVal` is given; GradError for a
+   *   norm that is not finite, see `errorIfNonfinite`.
    */
   clipGradients(
     module: Module,
@@ -250,8 +260,8 @@ export class Fabric extends SingleDevice {
    * The optimizer's step, what `step` of a wrapped optimizer does: with a loss scaler, on unscaled
    * gradients, and left out where one is not finite.
    * @returns how it went; on a GPU, reading it waits
-   * @throws ScalerError, with a loss scaler, when there was no `backward` since the last step, when no
-   *   parameter has a gradient, or for a closure.
+   * @throws ScalerError, with a loss scaler, when there was no `backward` since the last step, when
+   *   no parameter has a gradient, or for a closure.
    */
   optimizerStep(optimizer: AnyOptimizer, closure?: () => unknown): StepResult {
     const original = this.known(optimizer, "optimizerStep");
@@ -303,10 +313,11 @@ export class Fabric extends SingleDevice {
   }
 
   /**
-   * Writes a checkpoint, whole or not at all: of what has a `stateDict` that, of everything else the
-   * value. The state of Fabric's loss scaler goes along.
+   * Writes a checkpoint, whole or not at all: of what has a `stateDict` that, of everything else
+   * the value. The state of Fabric's loss scaler goes along.
    * @param filter by key of `state`, which entries of it are saved
-   * @throws ArgumentError for what a checkpoint cannot hold, CheckpointError where it cannot be written.
+   * @throws ArgumentError for what a checkpoint cannot hold, CheckpointError where it cannot be
+   *   written.
    */
   async save(
     file: string,
@@ -318,11 +329,11 @@ export class Fabric extends SingleDevice {
 
   /**
    * Reads a checkpoint. What in `state` has `loadStateDict` loads its entry, other entries are
-   * replaced, and the loss scaler continues from its own. Without `state` nothing is loaded, and all
-   * is returned.
+   * replaced, and the loss scaler continues from its own. Without `state` nothing is loaded, and
+   * all is returned.
    * @returns the entries that are not in `state`
-   * @throws CheckpointError for a damaged file, for keys that it lacks unless `strict` is false, and
-   *   for state that does not fit.
+   * @throws CheckpointError for a damaged file, for keys that it lacks unless `strict` is false,
+   *   and for state that does not fit.
    */
   async load(
     file: string,

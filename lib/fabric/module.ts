@@ -1,17 +1,23 @@
-// The module that `Fabric.setup` gives back: the user's own, with inputs, forward pass and outputs in
-// the precision of the run. Everything else about it is the original's: names, state, mode, methods.
+// The module that `Fabric.setup` gives back: the user's own, with inputs, forward pass and outputs
+// in the precision of the run. Everything else about it is the original's: names, state, mode,
+// methods.
 
 import { ArgumentError } from "../errors.js";
 import { Module } from "../nn/index.js";
 
-/** A module as `Fabric.setup` gives it back: all of the original's, and the original as `module`. */
+/**
+ * A module as `Fabric.setup` gives it back: all of the original's, and the original as `module`.
+ */
 export type FabricModule<M extends Module = Module> = M & {
   readonly module: M;
   /** Makes calls of a method get the conversions that `forward` has. */
   markForwardMethod(name: string): void;
 };
 
-/** Runs a forward pass in the precision of the run: converts `args`, calls `body`, converts its result. */
+/**
+ * Runs a forward pass in the precision of the run: converts `args`, calls `body`, converts its
+ * result.
+ */
 export type ForwardPass = <A extends unknown[], R>(body: (...args: A) => R, args: A) => R;
 
 type Method = (...args: unknown[]) => unknown;

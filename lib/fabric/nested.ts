@@ -6,7 +6,9 @@ import { isFloating, type Device, type FloatDType } from "../dtype.js";
 import { Module } from "../nn/index.js";
 import { to } from "../ops/index.js";
 
-/** Applies `fn` to every tensor and module in `value`; the rest is copied only where one changed. */
+/**
+ * Applies `fn` to every tensor and module in `value`; the rest is copied only where one changed.
+ */
 function mapNested(value: unknown, fn: (item: Tensor | Module) => unknown): unknown {
   if (value instanceof Tensor || value instanceof Module) return fn(value);
   if (value === null || typeof value !== "object") return value;

@@ -43,8 +43,8 @@ export interface ClipOptions {
   /** The p of the p-norm; default 2. */
   normType?: number | undefined;
   /**
-   * Whether a norm that is not finite is an error. Default: true, but false with a loss scaler, whose
-   * first scales overflow as a matter of course and make it skip the step.
+   * Whether a norm that is not finite is an error. Default: true, but false with a loss scaler,
+   * whose first scales overflow as a matter of course and make it skip the step.
    */
   errorIfNonfinite?: boolean | undefined;
 }

@@ -1,4 +1,5 @@
-// Where a run computes: the accelerator, devices and strategy options, of which there is one device.
+// Where a run computes: the accelerator, devices and strategy options, of which there is one
+// device.
 
 import { cuda } from "../core/memory.js";
 import type { Device } from "../dtype.js";
@@ -21,8 +22,8 @@ const STRATEGIES = ["auto", "single_device"];
 function checkOne(name: string, value: unknown, allowed: readonly string[]): void {
   if (allowed.includes(value as string)) return;
   throw new ArgumentError(
-    `${OP}: ${name} — expected one of ${allowed.join(", ")}, got ${describe(value)}: training runs ` +
-      `on one device, the CPU or a CUDA device`,
+    `${OP}: ${name} — expected one of ${allowed.join(", ")}, got ${describe(value)}: training ` +
+      `runs on one device, the CPU or a CUDA device`,
     { op: OP },
   );
 }
@@ -62,8 +63,8 @@ export function placeOn(options: PlacementOptions): Device {
   const count = cuda.deviceCount();
   if (index >= count) {
     throw new DeviceError(
-      `${OP}: accelerator ${accelerator} — device ${index} was asked for, there are ${count} CUDA ` +
-        `devices; use accelerator "cpu"`,
+      `${OP}: accelerator ${accelerator} — device ${index} was asked for, there are ${count} ` +
+        `CUDA devices; use accelerator "cpu"`,
       { op: OP },
     );
   }

@@ -1,5 +1,5 @@
-// The precisions a training run can have: one row each, pure data. Fabric reads the row and does what
-// it says; names and aliases are those of Lightning Fabric.
+// The precisions a training run can have: one row each, pure data. Fabric reads the row and does
+// what it says; names and aliases are those of Lightning Fabric.
 
 import type { FloatDType } from "../dtype.js";
 import { ArgumentError, describe, DeviceError } from "../errors.js";
@@ -66,8 +66,8 @@ const ALIASES: Readonly<Record<string, PrecisionName>> = {
 const TRANSFORMER_ENGINE = ["transformer-engine", "transformer-engine-float16"];
 
 /**
- * The full name of a precision given by name or alias: 64, 32, 16 (as numbers or strings) and "bf16"
- * stand for 64-true, 32-true, 16-mixed and bf16-mixed.
+ * The full name of a precision given by name or alias: 64, 32, 16 (as numbers or strings) and
+ * "bf16" stand for 64-true, 32-true, 16-mixed and bf16-mixed.
  * @throws ArgumentError for any other value, with what is allowed; DeviceError for the names of
  *   Transformer Engine, whose FP8 kernels are not here.
  */
@@ -78,8 +78,8 @@ export function parsePrecision(input: PrecisionInput | (string & {})): Precision
     if (Object.hasOwn(ALIASES, text)) return ALIASES[text]!;
     if (TRANSFORMER_ENGINE.includes(text)) {
       throw new DeviceError(
-        `precision: ${text} computes in FP8 with kernels of Transformer Engine, which need a GPU of ` +
-          `compute capability 8.9 or later and are not part of this build; use "bf16-mixed"`,
+        `precision: ${text} computes in FP8 with kernels of Transformer Engine, which need a GPU ` +
+          `of compute capability 8.9 or later and are not part of this build; use "bf16-mixed"`,
         { op: "precision" },
       );
     }

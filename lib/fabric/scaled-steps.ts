@@ -1,7 +1,7 @@
 // Loss scaling over the iterations of a training loop. The scale changes once an iteration, however
-// many optimizers step in it: after all have stepped the update is left until the next backward, the
-// first thing that needs the new scale. Until then the scaler answers as if it had been made. An
-// optimizer that steps twice while another does not step at all ends the iteration, too.
+// many optimizers step in it: after all have stepped the update is left until the next backward,
+// the first thing that needs the new scale. Until then the scaler answers as if it had been made.
+// An optimizer that steps twice while another does not step at all ends the iteration, too.
 
 import type { GradScaler, StepResult } from "../amp/index.js";
 import type { BackwardOptions, Tensor } from "../core/tensor.js";

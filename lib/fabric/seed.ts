@@ -7,8 +7,8 @@ const VARIABLE = "PL_GLOBAL_SEED";
 const MAX_SEED = 2 ** 32 - 1;
 
 /**
- * Seeds the random generator, and sets the environment variable PL_GLOBAL_SEED, which child processes
- * inherit.
+ * Seeds the random generator, and sets the environment variable PL_GLOBAL_SEED, which child
+ * processes inherit.
  * @param seed default: PL_GLOBAL_SEED where it is set, else 0.
  * @returns the seed
  * @throws ArgumentError unless it is a whole number from 0 to 2^32-1.

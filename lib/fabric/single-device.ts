@@ -43,7 +43,9 @@ export class SingleDevice {
     return this.loggers[0] ?? noLogger();
   }
 
-  /** `value` with the tensors in nested arrays, maps and plain objects on the device; modules move. */
+  /**
+   * `value` with the tensors in nested arrays, maps and plain objects on the device; modules move.
+   */
   toDevice<T>(value: T): T {
     return moveTo(value, this.device);
   }

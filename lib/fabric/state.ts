@@ -1,5 +1,5 @@
-// What `Fabric.save` puts into a checkpoint, and how `Fabric.load` puts it back. The state of the loss
-// scaler goes along under a key of its own.
+// What `Fabric.save` puts into a checkpoint, and how `Fabric.load` puts it back. The state of the
+// loss scaler goes along under a key of its own.
 
 import type { GradScaler } from "../amp/index.js";
 import { Tensor } from "../core/tensor.js";
@@ -102,7 +102,8 @@ function release(value: unknown): void {
  * Puts a checkpoint's entries back into those of `state`: what has `loadStateDict` loads its entry,
  * others are replaced.
  * @returns the entries that `state` has no place for
- * @throws CheckpointError, when `strict`, for a key that the checkpoint lacks; nothing was loaded then.
+ * @throws CheckpointError, when `strict`, for a key that the checkpoint lacks; nothing was loaded
+ *   then.
  */
 export function restoreState(
   file: string,
@@ -135,7 +136,8 @@ export function restoreState(
     }
     Reflect.deleteProperty(rest, key);
   }
-  // A checkpoint of a run without a scaler, or with one that did nothing, has no state for this one.
+  // A checkpoint of a run without a scaler, or with one that did nothing, has no state for this
+  // one.
   const scalerState = own?.scaler;
   if (scalerState !== undefined && Object.keys(scalerState).length > 0) {
     scaler?.loadStateDict(scalerState);

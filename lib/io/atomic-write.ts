@@ -1,5 +1,5 @@
-// Writes a file so that its name always stands for a whole one, the old or the new: the content goes
-// to a temporary file in the same directory, to the disk, and only then takes the name.
+// Writes a file so that its name always stands for a whole one, the old or the new: the content
+// goes to a temporary file in the same directory, to the disk, and only then takes the name.
 
 import { randomBytes } from "node:crypto";
 import { chmod, open, realpath, rename, rm, stat, type FileHandle } from "node:fs/promises";
@@ -75,8 +75,8 @@ async function replaceFile(file: string, content: FileContent): Promise<void> {
 }
 
 /**
- * Writes or replaces a file as a whole. Where it fails, and even where the process is killed, the old
- * file is untouched; after a kill a temporary file `.NAME.*.tmp` may stay behind.
+ * Writes or replaces a file as a whole. Where it fails, and even where the process is killed, the
+ * old file is untouched; after a kill a temporary file `.NAME.*.tmp` may stay behind.
  * @throws CheckpointError where the file system refuses; errors of `content` itself pass through.
  */
 export async function writeFileAtomic(file: string, content: FileContent): Promise<void> {

@@ -1,7 +1,8 @@
 // Training state in one safetensors file: the tensors under their paths, and around them a tree of
-// plain values, as JSON in the file's metadata. In the tree an object with one key that begins with $
-// stands for what JSON lacks: {"$tensor": name}, {"$number": "NaN"}, {"$bigint": "1"},
-// {"$undefined": true}, {"$map": [[key, value], ...]}; {"$object": {...}} is an object with such a key.
+// plain values, as JSON in the file's metadata. In the tree an object with one key that begins with
+// $ stands for what JSON lacks: {"$tensor": name}, {"$number": "NaN"}, {"$bigint": "1"},
+// {"$undefined": true}, {"$map": [[key, value], ...]}; {"$object": {...}} is an object with such a
+// key.
 
 import { Tensor } from "../core/tensor.js";
 import type { Device } from "../dtype.js";

@@ -19,8 +19,9 @@ function isKey(text: string, end: number): boolean {
 }
 
 /**
- * The first fault in a text that JSON.parse has taken, in words; null where there is none. Sizes and
- * offsets stand in arrays, so a number there has to be of digits alone: `2.0` and `1e3` are faults.
+ * The first fault in a text that JSON.parse has taken, in words; null where there is none. Sizes
+ * and offsets stand in arrays, so a number there has to be of digits alone: `2.0` and `1e3` are
+ * faults.
  */
 export function findJsonFault(text: string): string | null {
   // For each open bracket: the keys seen in an object, null for an array.

@@ -38,7 +38,9 @@ export function failMissing(file: string, missing: readonly string[]): never {
   return failLoading(file, `lacks the tensors ${listed.join(", ")}${more}`);
 }
 
-/** Runs `use` on an open file; what goes wrong is a CheckpointError, or a typed error of its own. */
+/**
+ * Runs `use` on an open file; what goes wrong is a CheckpointError, or a typed error of its own.
+ */
 async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T> {
   let handle: FileHandle;
   try {

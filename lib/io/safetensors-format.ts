@@ -1,7 +1,7 @@
 // The safetensors container: 8 bytes of header length (little endian), a JSON header, the data.
 // Everything is checked here, as strictly as the reference reader does and more where JSON leaves a
-// choice; the data itself is never read, and nothing is allocated by a size that a file only claims.
-// Format: https://github.com/huggingface/safetensors#format
+// choice; the data itself is never read, and nothing is allocated by a size that a file only
+// claims. Format: https://github.com/huggingface/safetensors#format
 
 import { fstatSync, readSync } from "node:fs";
 

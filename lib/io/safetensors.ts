@@ -1,5 +1,5 @@
-// Tensors to and from safetensors files. One tensor at a time passes through memory, and a file that
-// is being written takes its name only when it is whole.
+// Tensors to and from safetensors files. One tensor at a time passes through memory, and a file
+// that is being written takes its name only when it is whole.
 
 import { Tensor } from "../core/tensor.js";
 import { checkDType, isFloating, type DType } from "../dtype.js";
@@ -33,7 +33,8 @@ export interface SafetensorsSummary {
 /**
  * The tensors of a safetensors file by name, in the file's dtypes; or, for an index
  * (`model.safetensors.index.json`), those of all the files it lists.
- * @throws CheckpointError that names the file and what is wrong with it; then no tensor is left behind.
+ * @throws CheckpointError that names the file and what is wrong with it; then no tensor is left
+ * behind.
  */
 export async function loadSafetensors(
   file: string,
@@ -51,8 +52,8 @@ export async function loadSafetensors(
 }
 
 /**
- * Names, dtypes and shapes of the tensors in a safetensors file, and its metadata; no tensor is read.
- * For an index, those of the tensors it lists.
+ * Names, dtypes and shapes of the tensors in a safetensors file, and its metadata; no tensor is
+ * read. For an index, those of the tensors it lists.
  * @throws CheckpointError as {@link loadSafetensors}.
  */
 export async function inspectSafetensors(file: string): Promise<SafetensorsSummary> {
@@ -107,8 +108,8 @@ function* content(
     const { held, version } = pending.get(name)!;
     if (held.handle.storage.version !== version) {
       throw new CheckpointError(
-        `saveSafetensors: ${file}: tensor ${describe(name)} was changed in place while it was being ` +
-          `saved; await the save before training on`,
+        `saveSafetensors: ${file}: tensor ${describe(name)} was changed in place while it was ` +
+          `being saved; await the save before training on`,
         { op: "saveSafetensors" },
       );
     }
@@ -118,8 +119,8 @@ function* content(
 
 /**
  * Writes tensors to a safetensors file, each as a dense one of its own, whatever memory they share.
- * The file is written under another name, brought to the disk and renamed: at any moment, and after a
- * crash, `file` is the old one or the new one, whole.
+ * The file is written under another name, brought to the disk and renamed: at any moment, and after
+ * a crash, `file` is the old one or the new one, whole.
  * @throws CheckpointError where the file cannot be written, a name is of no use, or a tensor is
  * changed in place before the returned promise has settled.
  */

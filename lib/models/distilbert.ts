@@ -116,7 +116,9 @@ function checkIds(ids: Tensor, attentionMask: Tensor | null, config: DistilBertC
 export interface ClassificationInputs {
   /** [B, L]: 0 or false where a token is padding. */
   attentionMask?: Tensor | null;
-  /** [B] of integers (cross-entropy), or floating [B] or [B, numLabels] (MSE for one label, BCE). */
+  /**
+   * [B] of integers (cross-entropy), or floating [B] or [B, numLabels] (MSE for one label, BCE).
+   */
   labels?: Tensor | null;
 }
 

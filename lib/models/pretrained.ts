@@ -1,5 +1,5 @@
-// Models in Hugging Face's directory layout: config.json beside model.safetensors, or beside the index
-// of several such files.
+// Models in Hugging Face's directory layout: config.json beside model.safetensors, or beside the
+// index of several such files.
 
 import { access, mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
@@ -108,8 +108,8 @@ export interface KeyMapping {
 }
 
 /**
- * Reads the weights of a file into a model, one at a time, cast to the model's dtypes. What else the
- * file holds is left alone.
+ * Reads the weights of a file into a model, one at a time, cast to the model's dtypes. What else
+ * the file holds is left alone.
  * @throws CheckpointError that names what is missing or does not fit; then the model is disposed.
  */
 export async function loadInto(

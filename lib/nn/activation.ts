@@ -110,15 +110,16 @@ export class LogSoftmax extends Module {
   }
 }
 
-/** Joins the dimensions from `startDim` to `endDim`, by default all but the first. */
+/** Joins the dimensions from `startDim` (default 1) to `endDim` (default the last). */
 export class Flatten extends Module {
   readonly startDim: number;
   readonly endDim: number;
 
-  constructor(options: { startDim?: number; endDim?: number } = {}) {
+  constructor(startDim: number | { startDim?: number; endDim?: number } = {}, endDim = -1) {
     super();
-    this.startDim = options.startDim ?? 1;
-    this.endDim = options.endDim ?? -1;
+    const given = typeof startDim === "number" ? { startDim, endDim } : startDim;
+    this.startDim = given.startDim ?? 1;
+    this.endDim = given.endDim ?? -1;
   }
 
   override forward(x: Tensor): Tensor {

@@ -67,8 +67,9 @@ interface Sizes {
 const NAME = "MultiheadAttention";
 
 /**
- * Attention with several heads: queries [L, N, E], keys [S, N, kdim] and values [S, N, vdim] (without
- * N for one sequence; with N first if `batchFirst`) to an output of the shape of the queries.
+ * Attention with several heads: queries [L, N, E], keys [S, N, kdim] and values [S, N, vdim]
+ * (without N for one sequence; with N first if `batchFirst`) to an output of the shape of the
+ * queries.
  */
 export class MultiheadAttention extends Module {
   readonly kdim: number;
@@ -128,8 +129,8 @@ export class MultiheadAttention extends Module {
   }
 
   /**
-   * The output, and the weights [N, L, S] ([N, numHeads, L, S] where they are not averaged; without N
-   * for one sequence), or null where they are not wanted. Keys and values default to the queries.
+   * The output, and the weights [N, L, S] ([N, numHeads, L, S] where they are not averaged; without
+   * N for one sequence), or null where they are not wanted. Keys and values default to the queries.
    * @throws ShapeError where shapes do not fit.
    */
   override forward(
@@ -173,8 +174,8 @@ export class MultiheadAttention extends Module {
     const expected = this.batchFirst ? "[N, L, E]" : "[L, N, E]";
     throw new ShapeError(
       `${NAME}: expected ${expected} or [L, E] with widths ${this.embedDim}, ${this.kdim} and ` +
-        `${this.vdim}, got query ${formatShape(query.shape)}, key ${formatShape(key.shape)}, value ` +
-        formatShape(value.shape),
+        `${this.vdim}, got query ${formatShape(query.shape)}, key ${formatShape(key.shape)}, ` +
+        `value ${formatShape(value.shape)}`,
       { op: NAME },
     );
   }

@@ -13,8 +13,8 @@ function checkModule(container: string, module: unknown): asserts module is Modu
 
 /** A list of modules that are found as `0`, `1`, … */
 export class ModuleList<M extends Module = Module> extends Module {
-  /** The modules by position; change the list with its methods. */
-  readonly [index: number]: M;
+  /** The modules by position; assigning replaces one. */
+  [index: number]: M;
   readonly #items: M[] = [];
 
   /** @throws ArgumentError for an item that is no module. */
@@ -27,10 +27,19 @@ export class ModuleList<M extends Module = Module> extends Module {
     return this.#items.map((module, i) => [String(i), module] as const);
   }
 
-  // The positions as properties; the list itself is what counts.
-  #index(from: number): void {
-    const self = this as unknown as Record<number, M | undefined>;
-    for (let i = from; i < this.#items.length; i++) self[i] = this.#items[i];
+  /** Gives every position a property. */
+  #index(): void {
+    for (let i = 0; i < this.#items.length; i++) {
+      if (Object.hasOwn(this, i)) continue;
+      Object.defineProperty(this, i, {
+        get: () => this.#items[i],
+        set: (module: M) => {
+          checkModule("ModuleList", module);
+          this.#items[i] = module;
+        },
+        enumerable: true,
+      });
+    }
   }
 
   /** Number of modules. */
@@ -51,7 +60,7 @@ export class ModuleList<M extends Module = Module> extends Module {
   append(module: M): this {
     checkModule("ModuleList", module);
     this.#items.push(module);
-    this.#index(this.#items.length - 1);
+    this.#index();
     return this;
   }
 
@@ -65,7 +74,7 @@ export class ModuleList<M extends Module = Module> extends Module {
   insert(index: number, module: M): this {
     checkModule("ModuleList", module);
     this.#items.splice(index, 0, module);
-    this.#index(0);
+    this.#index();
     return this;
   }
 }
@@ -138,7 +147,7 @@ export class ModuleDict<M extends Module = Module> extends Module {
 }
 
 /**
- * Modules that run one after the other, each on the output of the one before: `new Sequential(a, b)`
+ * Modules that run one after the other, each on what the one before gives. `new Sequential(a, b)`
  * finds them as `0` and `1`, `new Sequential({ a, b })` under their names.
  */
 export class Sequential extends Module {

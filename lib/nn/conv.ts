@@ -9,7 +9,9 @@ import { initializeWeight } from "./linear.js";
 import { Module } from "./module.js";
 import { newParameter, type Parameter, type ParameterOptions } from "./parameter.js";
 
-/** Options of {@link Conv2d}: those of the operation, whether there is a bias, and the placement. */
+/**
+ * Options of {@link Conv2d}: those of the operation, whether there is a bias, and the placement.
+ */
 export interface Conv2dOptions extends ConvolutionOptions, ParameterOptions {
   /** Whether a bias is learned; default true. */
   bias?: boolean;

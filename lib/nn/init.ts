@@ -1,5 +1,5 @@
-// Initializers, with torch's names and formulas. They write in place, are not recorded, and draw from
-// the library's generator, so that a seed gives the same weights on every device.
+// Initializers, with torch's names and formulas. They write in place, are not recorded, and draw
+// from the library's generator, so that a seed gives the same weights on every device.
 
 import { noGrad } from "../core/context.js";
 import { describe } from "../core/dispatch.js";

@@ -48,7 +48,7 @@ export class Module {
     });
   }
 
-  /** What may hold parameters and modules, by name. Containers that store theirs elsewhere override it. */
+  /** What may hold parameters and modules, by name; overridden where they are stored elsewhere. */
   protected ownEntries(): Iterable<readonly [string, unknown]> {
     return Object.entries(this);
   }
@@ -117,8 +117,8 @@ export class Module {
 
   /**
    * Makes a tensor a buffer: state that is no parameter, such as a running mean. It becomes the
-   * property `name`, moves with the module, and is in the state dictionary if `persistent` (default).
-   * null keeps the place for one that is not used.
+   * property `name`, moves with the module, and is in the state dictionary if `persistent`
+   * (default). null keeps the place for one that is not used.
    */
   registerBuffer<T extends Tensor | null>(
     name: string,
@@ -154,7 +154,7 @@ export class Module {
     return this.namedBuffers(options).map(([, buffer]) => buffer);
   }
 
-  /** What the state dictionary holds, by key; shared tensors and modules under every name they have. */
+  /** What the state dictionary holds, by key; shared tensors under every name they have. */
   #state(): Map<string, Tensor> {
     const found = new Map<string, Tensor>();
     const visit = (module: Module, path: string, above: ReadonlySet<Module>): void => {
@@ -208,7 +208,8 @@ export class Module {
 
   /**
    * Converts the floating-point parameters and buffers to a dtype, and moves all to a device. The
-   * objects stay the same, so that optimizers made before keep their parameters; gradients go along.
+   * objects stay the same, so that optimizers made before keep their parameters; gradients
+   * go along.
    * @throws DTypeError for a dtype that is not floating point, DeviceError for a missing device.
    */
   to(target: DType | Device | ModuleToOptions): this {

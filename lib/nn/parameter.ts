@@ -17,8 +17,8 @@ export interface ParameterOptions {
 
 /**
  * A leaf tensor that `Module.parameters()` finds where it is a property of a module. It shares the
- * memory of the tensor it is made from, requires gradients unless told otherwise, and outlives every
- * `tidy`.
+ * memory of the tensor it is made from, requires gradients unless told otherwise, and outlives
+ * every `tidy`.
  */
 export class Parameter extends Tensor {
   /**

@@ -1,7 +1,7 @@
 // The quantile function of the normal distribution, for drawing from a part of it.
 
-// Coefficients of M. J. Wichura, Algorithm AS 241 (PPND16), Applied Statistics 37 (1988): accurate to
-// about 1 part in 10^16. Lowest power first.
+// Coefficients of M. J. Wichura, Algorithm AS 241 (PPND16), Applied Statistics 37 (1988): accurate
+// to about 1 part in 10^16. Lowest power first.
 const CENTRAL: readonly (readonly [number, number])[] = [
   [3.3871328727963665, 1],
   [133.14166789178438, 42.31333070160091],

@@ -42,7 +42,8 @@ function misfit(name: string, source: unknown, target: Tensor): string | null {
  * Writes a state dictionary into `targets`, cast to their dtypes. All is checked first: where
  * something does not fit, nothing is written.
  * @param owner what errors call the module
- * @throws CheckpointError for tensors that do not fit and, when `strict`, for keys without counterpart.
+ * @throws CheckpointError for tensors that do not fit and, when `strict`, for keys without
+ * counterpart.
  */
 export function loadState(
   owner: string,

@@ -29,7 +29,9 @@ export interface TransformerEncoderLayerOptions extends ParameterOptions {
   bias?: boolean;
 }
 
-/** What {@link TransformerEncoderLayer} takes beside the sequence; masks as in MultiheadAttention. */
+/**
+ * What {@link TransformerEncoderLayer} takes beside the sequence; masks as in MultiheadAttention.
+ */
 export interface EncoderInputs {
   srcMask?: Tensor | null;
   srcKeyPaddingMask?: Tensor | null;

@@ -242,8 +242,7 @@ export const conv2d: (
     if (bias !== null) checkTensor(bias, OP, "bias");
     checkOptions(OP, options);
     if (x.shape.length === 3) {
-      const one = unsqueeze(x, 0);
-      return squeeze(conv2d(one, weight, bias, options), 0);
+      return tidy(() => squeeze(conv2d(unsqueeze(x, 0), weight, bias, options), 0));
     }
     checkOperands(x, weight, bias, options.groups ?? 1);
     return convolve(x, weight, bias, geometryOf(x, weight, options));

@@ -2,6 +2,7 @@
 // Sums over repeated indices are made in the order of the indices, so they are the same in every run.
 
 import { defineOp, describe, run } from "../core/dispatch.js";
+import { tidy } from "../core/scope.js";
 import { gradOps, record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
 import { isFloating } from "../dtype.js";
@@ -60,7 +61,7 @@ function scatter(name: string, x: Tensor, dim: number, index: Tensor, source: Te
 /** Runs `body` on tensors of at least one dimension; a result of one element gets none again. */
 function atLeastOneDim(tensors: readonly Tensor[], body: (...tensors: Tensor[]) => Tensor): Tensor {
   if (tensors.every((tensor) => tensor.shape.length > 0)) return body(...tensors);
-  return reshape(body(...tensors.map((tensor) => reshape(tensor, [1]))), []);
+  return tidy(() => reshape(body(...tensors.map((tensor) => reshape(tensor, [1]))), []));
 }
 
 /**
@@ -147,7 +148,7 @@ export const indexSelect = defineOp(
     const list = at.shape.length === 1 ? at : reshape(at, [1]);
     if (x.shape.length > 0) return selectRows("indexSelect", x, along, list);
     if (list.shape[0] === 1) {
-      return reshape(selectRows("indexSelect", reshape(x, [1]), 0, list), []);
+      return tidy(() => reshape(selectRows("indexSelect", reshape(x, [1]), 0, list), []));
     }
     throw new ShapeError(
       `indexSelect: an input of 0 dimensions takes one index, got index ${describe(index)}`,

@@ -22,48 +22,53 @@ export interface NormOptions {
 
 type Optional = Tensor | null | undefined;
 
-/** The normalized shape, checked against that of x and of the parameters. */
-function checkNorm(
-  name: string,
-  x: Tensor,
-  normalizedShape: number | Shape,
-  parameters: Readonly<Record<string, Optional>>,
-): Shape {
+/** The normalized shape, checked against that of x. */
+function checkNorm(name: string, x: Tensor, normalizedShape: number | Shape): Shape {
   checkFloating(name, x);
   const over = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
   const given: unknown = over;
-  if (!Array.isArray(given) || over.length === 0) {
+  if (!Array.isArray(given) || given.length === 0) {
     throw new ArgumentError(
       `${name}: normalizedShape — expected a length or a list of lengths, got ` +
         String(normalizedShape),
       { op: name },
     );
   }
-  if (x.shape.length < over.length || !sameShape(x.shape.slice(-over.length), over)) {
+  const lead = x.shape.length - over.length;
+  let fits = lead >= 0;
+  for (let i = 0; i < over.length; i++) fits &&= x.shape[lead + i] === over[i];
+  if (fits) return over;
+  throw new ShapeError(
+    `${name}: expected an input that ends in ${formatShape(over)}, got ${describe(x)}`,
+    { op: name },
+  );
+}
+
+/** A parameter, or null where there is none. */
+function checkParameter(
+  name: string,
+  x: Tensor,
+  over: Shape,
+  role: string,
+  parameter: Optional,
+): Tensor | null {
+  if (parameter === null || parameter === undefined) return null;
+  checkTensor(parameter, name, role);
+  if (!sameShape(parameter.shape, over)) {
     throw new ShapeError(
-      `${name}: expected an input that ends in ${formatShape(over)}, got ${describe(x)}`,
+      `${name}: expected ${role} of shape ${formatShape(over)}, got ${describe(parameter)}`,
       { op: name },
     );
   }
-  for (const [role, parameter] of Object.entries(parameters)) {
-    if (parameter === null || parameter === undefined) continue;
-    checkTensor(parameter, name, role);
-    if (!sameShape(parameter.shape, over)) {
-      throw new ShapeError(
-        `${name}: expected ${role} of shape ${formatShape(over)}, got ${describe(parameter)}`,
-        { op: name },
-      );
-    }
-    // float32 parameters beside 16-bit activations lose nothing: the arithmetic is float32.
-    const wider = isHalfWidth(x.dtype) && parameter.dtype === "float32";
-    if (parameter.dtype !== x.dtype && !wider) {
-      throw new DTypeError(
-        `${name}: dtypes differ, input ${describe(x)}, ${role} ${describe(parameter)}`,
-        { op: name },
-      );
-    }
+  // float32 parameters beside 16-bit activations lose nothing: the arithmetic is float32.
+  const wider = isHalfWidth(x.dtype) && parameter.dtype === "float32";
+  if (parameter.dtype !== x.dtype && !wider) {
+    throw new DTypeError(
+      `${name}: dtypes differ, input ${describe(x)}, ${role} ${describe(parameter)}`,
+      { op: name },
+    );
   }
-  return over;
+  return parameter;
 }
 
 function epsOf(name: string, options: NormOptions, fallback: number): number {
@@ -118,23 +123,26 @@ function normalize(
   norm: Norm,
   x: Tensor,
   over: Shape,
-  weight: Optional,
-  bias: Optional,
+  weight: Tensor | null,
+  bias: Tensor | null,
   eps: number,
 ): Tensor {
   const { name, op, gradOp, centered } = norm;
   const length = numelOf(over);
-  const lead = x.shape.slice(0, x.shape.length - over.length);
-  const statistics = { dtype: statisticsDType(x), shape: lead };
-  const parameters = [weight, bias].filter((t): t is Tensor => t !== null && t !== undefined);
-  const outputs = [{ dtype: x.dtype, shape: x.shape }, statistics];
-  const attrs = [length, eps, weight ? 1 : 0];
+  const statistics = {
+    dtype: statisticsDType(x),
+    shape: x.shape.slice(0, x.shape.length - over.length),
+  };
+  const hasWeight = weight !== null;
+  const inputs = hasWeight ? [x, weight] : [x];
+  const outputs: { dtype: DType; shape: Shape }[] = [x, statistics];
+  const attrs = [length, eps, hasWeight ? 1 : 0];
   if (centered) {
+    if (bias !== null) inputs.push(bias);
     outputs.push(statistics);
-    attrs.push(bias ? 1 : 0);
+    attrs.push(bias === null ? 0 : 1);
   }
-  const [y, ...saved] = runMany(name, op, [x, ...parameters], outputs, attrs);
-  const hasWeight = weight !== null && weight !== undefined;
+  const [y, ...saved] = runMany(name, op, inputs, outputs, attrs);
   const weightDType = weight?.dtype ?? x.dtype;
   const biasDType = bias?.dtype ?? x.dtype;
   const kept = hasWeight ? [x, ...saved, weight] : [x, ...saved];
@@ -176,8 +184,10 @@ export const layerNorm = defineOp(
     bias: Optional = null,
     options: NormOptions = {},
   ): Tensor => {
-    const over = checkNorm("layerNorm", x, normalizedShape, { weight, bias });
-    return normalize(LAYER, x, over, weight, bias, epsOf("layerNorm", options, 1e-5));
+    const over = checkNorm("layerNorm", x, normalizedShape);
+    const scale = checkParameter("layerNorm", x, over, "weight", weight);
+    const shift = checkParameter("layerNorm", x, over, "bias", bias);
+    return normalize(LAYER, x, over, scale, shift, epsOf("layerNorm", options, 1e-5));
   },
 );
 
@@ -197,8 +207,9 @@ export const rmsNorm = defineOp(
     weight: Optional = null,
     options: NormOptions = {},
   ): Tensor => {
-    const over = checkNorm("rmsNorm", x, normalizedShape, { weight });
+    const over = checkNorm("rmsNorm", x, normalizedShape);
+    const scale = checkParameter("rmsNorm", x, over, "weight", weight);
     const eps = epsOf("rmsNorm", options, finfo(x.dtype).eps);
-    return normalize(RMS, x, over, weight, null, eps);
+    return normalize(RMS, x, over, scale, null, eps);
   },
 );

@@ -3,6 +3,7 @@
 
 import { drawRandom } from "../core/context.js";
 import { defineOp, describe, run, runMany } from "../core/dispatch.js";
+import { tidy } from "../core/scope.js";
 import { gradOps, record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
 import { checkDType, isFloating, type DType } from "../dtype.js";
@@ -46,7 +47,7 @@ export const cumsum = defineOp(
     const natural = isFloating(x.dtype) ? x.dtype : "int64";
     const dtype = given.dtype === undefined ? natural : checkDType(given.dtype, "cumsum");
     if (x.shape.length > 0) return cumulate(x, along, dtype, false);
-    return reshape(cumulate(reshape(x, [1]), 0, dtype, false), []);
+    return tidy(() => reshape(cumulate(reshape(x, [1]), 0, dtype, false), []));
   },
 );
 
@@ -99,7 +100,7 @@ export const sort = defineOp("sort", (x: Tensor, options: SortOptions = {}): Ord
   const along = normalizeDim(options.dim ?? -1, x.shape.length, "sort");
   const flag = options.descending === true ? 1 : 0;
   if (x.shape.length > 0) return order("sort", x, along, x.shape, [along, flag]);
-  return withoutDims(order("sort", reshape(x, [1]), 0, [1], [0, flag]));
+  return tidy(() => withoutDims(order("sort", reshape(x, [1]), 0, [1], [0, flag])));
 });
 
 /** Options of {@link topk}. */
@@ -130,8 +131,10 @@ export const topk = defineOp("topk", (x: Tensor, k: number, options: TopkOptions
   }
   const flag = options.largest === false ? 0 : 1;
   if (x.shape.length > 0) return order("topk", x, along, x.shape.with(along, k), [k, along, flag]);
-  const ordered = order("topk", reshape(x, [1]), 0, [k], [k, 0, flag]);
-  return k === 1 ? withoutDims(ordered) : ordered;
+  return tidy(() => {
+    const ordered = order("topk", reshape(x, [1]), 0, [k], [k, 0, flag]);
+    return k === 1 ? withoutDims(ordered) : ordered;
+  });
 });
 
 /** Options of {@link multinomial}. */

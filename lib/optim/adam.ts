@@ -22,16 +22,18 @@ export interface AdamOptions {
   betas?: readonly [number, number];
   /** Added to the denominator; default 1e-8. */
   eps?: number;
-  /** Adam: weights times this are added to the gradients, default 0. AdamW: weights shrink by it times
-   * the learning rate, default 1e-2. */
+  /**
+   * Adam: weights times this are added to the gradients, default 0. AdamW: weights shrink by it
+   * times the learning rate, default 1e-2.
+   */
   weightDecay?: number;
   /** Divides by the largest average so far; default false. */
   amsgrad?: boolean;
   /** Ascends instead; default false. */
   maximize?: boolean;
   /**
-   * Keeps a float32 copy of each 16-bit parameter, and float32 moments, so that steps smaller than the
-   * parameter's last digit add up; default false, as in torch.
+   * Keeps a float32 copy of each 16-bit parameter, and float32 moments, so that steps smaller than
+   * the parameter's last digit add up; default false, as in torch.
    */
   masterWeights?: boolean;
 }
@@ -120,9 +122,9 @@ abstract class AdamBase extends Optimizer<AdamGroup> {
 }
 
 /**
- * Adam (Kingma and Ba, 2015) with torch's arguments and order of arithmetic; `weightDecay` adds to the
- * gradients. One native call updates all parameters. A 16-bit parameter's moments have its dtype and
- * are computed in float32, unless `masterWeights`.
+ * Adam (Kingma and Ba, 2015) with torch's arguments and order of arithmetic; `weightDecay` adds to
+ * the gradients. One native call updates all parameters. A 16-bit parameter's moments have its
+ * dtype and are computed in float32, unless `masterWeights`.
  * State of a parameter: `step`, `expAvg`, `expAvgSq`, and with amsgrad `maxExpAvgSq`.
  *
  *     const optimizer = new Adam(model.parameters(), { lr: 1e-4 });
@@ -137,8 +139,8 @@ export class Adam extends AdamBase {
 }
 
 /**
- * AdamW (Loshchilov and Hutter, 2019): as {@link Adam}, but `weightDecay`, by default 1e-2, shrinks the
- * weights apart from the gradients.
+ * AdamW (Loshchilov and Hutter, 2019): as {@link Adam}, but `weightDecay`, by default 1e-2,
+ * shrinks the weights apart from the gradients.
  *
  *     const optimizer = new AdamW(model.parameters(), { lr: 5e-5 });
  */

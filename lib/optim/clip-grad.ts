@@ -80,13 +80,13 @@ function checkFinite(op: string, byDevice: Map<Device, Tensor[]>, total: Tensor)
 
 /**
  * Scales all gradients in place so that their norm, as one vector, is at most `maxNorm`: they are
- * multiplied by min(1, maxNorm / (norm + 1e-6)), without waiting for the device. A NaN norm makes all
- * gradients NaN, an infinite one makes them 0 (and infinities NaN), as in torch.
+ * multiplied by min(1, maxNorm / (norm + 1e-6)), without waiting for the device. A NaN norm makes
+ * all gradients NaN, an infinite one makes them 0 (and infinities NaN), as in torch.
  * Norms are summed in float64, in an order that does not depend on threads.
- * @returns the norm before clipping, a scalar (float32, or float64 where a gradient is); 0 where there
- * are no gradients.
- * @throws ArgumentError for a bound that is negative or NaN; GradError for a norm that is not finite,
- * with `errorIfNonfinite`.
+ * @returns the norm before clipping, a scalar (float32, or float64 where a gradient is); 0 where
+ * there are no gradients.
+ * @throws ArgumentError for a bound that is negative or NaN; GradError for a norm that is not
+ * finite, with `errorIfNonfinite`.
  */
 export function clipGradNorm(
   parameters: Tensor | Iterable<Tensor>,

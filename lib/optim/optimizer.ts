@@ -11,6 +11,7 @@ import {
   checkOption,
   collectParameters,
   isGroupInput,
+  type NamedParameter,
   type ParamGroup,
   type ParamGroupInput,
   type Params,
@@ -50,7 +51,7 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   /** What is remembered of each parameter that has been updated. */
   readonly state = new Map<Tensor, ParameterState>();
   private readonly groups: G[] = [];
-  private readonly names = new Map<Tensor, string>();
+  private readonly names = new WeakMap<Tensor, string>();
   private waiting: (() => void)[] = [];
 
   /** `name` is what errors call the optimizer. */
@@ -117,7 +118,14 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
     return this.groups.flatMap((group) => group.params);
   }
 
-  /** How errors call a parameter: its name where it was given one, else its place; dtype and shape. */
+  /** Gives parameters names for errors, where they came without one. */
+  nameParameters(named: Iterable<NamedParameter>): void {
+    for (const [name, parameter] of named) {
+      if (!this.names.has(parameter)) this.names.set(parameter, name);
+    }
+  }
+
+  /** How errors call a parameter: its name or else its place, dtype and shape. */
   describeParameter(parameter: Tensor): string {
     const name = this.names.get(parameter) ?? `parameter ${this.parameters().indexOf(parameter)}`;
     return `${name} (${parameter.dtype} ${formatShape(parameter.shape)})`;
@@ -169,8 +177,8 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   }
 
   /**
-   * Releases all gradients, so that the next backward writes new ones; or fills them with 0. Who still
-   * needs a gradient clones it before.
+   * Releases all gradients, so that the next backward writes new ones; or fills them with 0. Who
+   * still needs a gradient clones it before.
    */
   zeroGrad({ setToNull = true, setToNone = setToNull }: ZeroGradOptions = {}): void {
     for (const { parameter, grad } of this.gradients()) {
@@ -185,8 +193,8 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   }
 
   /**
-   * Options of the groups and what is remembered of each parameter, by torch's layout: parameters are
-   * numbered through the groups. The tensors are the optimizer's own, not copies: the next step
+   * Options of the groups and what is remembered of each parameter, by torch's layout: parameters
+   * are numbered through the groups. The tensors are the optimizer's own, not copies: the next step
    * changes them.
    */
   stateDict(): OptimizerStateDict<G> {

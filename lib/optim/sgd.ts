@@ -48,8 +48,8 @@ const DEFAULTS: Required<SGDOptions> = {
 };
 
 /**
- * Stochastic gradient descent with torch's arguments and order of arithmetic. One native call updates
- * all parameters; 16-bit ones are computed in float32.
+ * Stochastic gradient descent with torch's arguments and order of arithmetic. One native call
+ * updates all parameters; 16-bit ones are computed in float32.
  * State of a parameter with momentum: `momentumBuffer`, and `step`, which counts its updates.
  *
  *     const optimizer = new SGD(model.parameters(), { lr: 0.1, momentum: 0.9 });

@@ -1,4 +1,5 @@
-// The state of an optimizer as plain data, and back: torch's layout, in which parameters are numbered.
+// The state of an optimizer as plain data, and back: torch's layout, in which parameters are
+// numbered.
 
 import { noGrad } from "../core/context.js";
 import { keep, outsideScopes } from "../core/scope.js";

@@ -11,8 +11,8 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kCacheFloor = size_t{64} << 20;
 
-// Eight classes an octave: at most an eighth of a block is wasted, and steps of a training run whose
-// shapes vary a little find each other's blocks.
+// Eight classes an octave: at most an eighth of a block is wasted, and steps of a training run
+// whose shapes vary a little find each other's blocks.
 size_t size_class(size_t bytes) {
   if (bytes <= kAlignment) return kAlignment;
   const size_t step = std::max(kAlignment, std::bit_floor(bytes - 1) / 8);
@@ -35,7 +35,8 @@ void* CachingAllocator::allocate(size_t bytes) {
     data = found->second.back();
     found->second.pop_back();
   } else {
-    // Cached blocks of sizes that no longer come are given back once they are a quarter of the peak.
+    // Cached blocks of sizes that no longer come are given back once they are a quarter of the
+    // peak.
     const size_t peak = std::max(stats_.max_allocated, stats_.allocated + rounded);
     if (stats_.reserved + rounded > peak + peak / 4 + kCacheFloor) release_cached();
     data = std::aligned_alloc(kAlignment, rounded);
@@ -44,9 +45,9 @@ void* CachingAllocator::allocate(size_t bytes) {
       data = std::aligned_alloc(kAlignment, rounded);
     }
     if (data == nullptr) {
-      throw Error(ErrorCode::kOutOfMemory,
-                  "out of memory on cpu: " + megabytes(rounded) + " were asked for, " +
-                      megabytes(stats_.allocated) + " are allocated, none are cached");
+      throw Error(ErrorCode::kOutOfMemory, "out of memory on cpu: " + megabytes(rounded) +
+                                               " were asked for, " + megabytes(stats_.allocated) +
+                                               " are allocated, none are cached");
     }
     stats_.reserved += rounded;
     stats_.max_reserved = std::max(stats_.max_reserved, stats_.reserved);

@@ -1,5 +1,5 @@
-// Caching allocator for tensor memory on the CPU: freed blocks are kept by size class, because large
-// blocks handed back to the system cost a page fault for every 4 KiB when they return.
+// Caching allocator for tensor memory on the CPU: freed blocks are kept by size class, because
+// large blocks handed back to the system cost a page fault for every 4 KiB when they return.
 #pragma once
 
 #include <cstddef>

@@ -160,6 +160,14 @@ void add_by_index(Backend& backend, const Tensor& source_tensor, const Tensor& i
   const int64_t blocks = (inner + width - 1) / width;
   const int64_t terms = 1 + n / layout.extent;
   parallel_for(rows * blocks, row_grain(width * terms), [&](int64_t begin, int64_t end) {
+    // Most rows of an embedding's gradient are 0: tasks that follow one another do so in memory,
+    // and a long run is cleared at once, which spares the processor reading it first.
+    char* zeros = nullptr;
+    int64_t zero_bytes = 0;
+    const auto clear = [&] {
+      if (zero_bytes > 0) std::memset(zeros, 0, static_cast<size_t>(zero_bytes));
+      zero_bytes = 0;
+    };
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task / blocks;
       const int64_t first = task % blocks * width;
@@ -169,12 +177,15 @@ void add_by_index(Backend& backend, const Tensor& source_tensor, const Tensor& i
       const int64_t pointing = buckets.starts[value + 1] - start;
       char* target = out.as<char>() + row * row_bytes + first * item;
       if (pointing == 0) {
-        std::memset(target, 0, static_cast<size_t>(count * item));
+        if (zero_bytes == 0) zeros = target;
+        zero_bytes += count * item;
         continue;
       }
+      clear();
       sum_rows(source.as<char>() + row / layout.extent * n * row_bytes + first * item, row_bytes,
                buckets.positions.data() + start, pointing, out.dtype, count, target);
     }
+    clear();
   });
 }
 

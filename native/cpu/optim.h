@@ -46,10 +46,7 @@ class BlockView {
   void round(int64_t begin, int64_t count, T* block) const {
     if (direct_) return;
     write(begin, count, block);
-    if (range_.dtype() == kArithmeticDType<T>) return;
-    alignas(64) char narrowed[kOptimBlock * 8];
-    simd().convert(block, kArithmeticDType<T>, narrowed, range_.dtype(), count);
-    simd().convert(narrowed, range_.dtype(), block, kArithmeticDType<T>, count);
+    if (range_.dtype() != kArithmeticDType<T>) load(begin, count, block);
   }
 
   // Writes `count` <= kOptimBlock elements from anywhere.

@@ -1,5 +1,6 @@
-// Element-wise ops: every input is brought, block by block, into dense memory of the type computed in
-// (float32 for 16-bit floats, int64 for integers), so that the kernels know no strides and no casts.
+// Element-wise ops: every input is brought, block by block, into dense memory of the type computed
+// in (float32 for 16-bit floats, int64 for integers), so that the kernels know no strides and no
+// casts.
 
 #include <algorithm>
 #include <cmath>
@@ -84,7 +85,8 @@ char* address(const Tensor& out, int64_t at) {
   return out.as<char>() + at * static_cast<int64_t>(item_size(out.dtype));
 }
 
-// Where a block of results of type `compute` goes: the output itself, or scratch that store() casts.
+// Where a block of results of type `compute` goes: the output itself, or scratch that store()
+// casts.
 void* target(const Tensor& out, int64_t at, DType compute, Block& scratch) {
   return out.dtype == compute ? address(out, at) : scratch.bytes;
 }

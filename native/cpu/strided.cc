@@ -44,9 +44,7 @@ void by_item_size(size_t item, const Body& body) {
 }  // namespace
 
 StridedRange::StridedRange(const Tensor& tensor, const int64_t* shape, int32_t rank)
-    : data_(static_cast<char*>(tensor.data)),
-      dtype_(tensor.dtype),
-      item_(item_size(tensor.dtype)) {
+    : data_(static_cast<char*>(tensor.data)), dtype_(tensor.dtype), item_(item_size(tensor.dtype)) {
   const int32_t lead = rank - tensor.rank;
   check(lead >= 0, "a tensor was broadcast to fewer dimensions");
   for (int32_t dim = 0; dim < rank; ++dim) {

@@ -12,8 +12,8 @@ int num_threads();
 void set_num_threads(int count);
 
 // Calls body(begin, end) over disjoint ranges that cover [0, count), each at least `grain` long
-// (the last may be shorter), and returns when all are done. Ranges may be handed out in any order to
-// any thread, so a body must not let its result depend on where ranges begin. Nested calls run
+// (the last may be shorter), and returns when all are done. Ranges may be handed out in any order
+// to any thread, so a body must not let its result depend on where ranges begin. Nested calls run
 // inline. An exception from a body is rethrown here.
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 

@@ -373,6 +373,22 @@ describe("autocast", () => {
     expect(mp.memory.tensorCount()).toBeLessThanOrEqual(before);
   });
 
+  it("leaves nothing behind without tidy, where all that is returned is disposed of", () => {
+    const w = leaf([[1, 2]]);
+    const x = mp.ones([1, 2]);
+    const step = (): void => {
+      const out = mp.autocast(HALF, () => product(x, w));
+      const loss = mp.sum(out);
+      loss.backward();
+      for (const made of [out, loss, w.grad!]) made.dispose();
+      w.grad = null;
+    };
+    step();
+    const before = mp.memory.tensorCount();
+    for (let i = 0; i < 100; i++) step();
+    expect(mp.memory.tensorCount()).toBeLessThanOrEqual(before);
+  });
+
   it("recomputes a checkpoint as it computed it", () => {
     const w = leaf([
       [0.1, 0.7],

@@ -100,6 +100,11 @@ describe("GradScaler options", () => {
   });
 });
 
+it("GradScaler keeps its scale on a device that is there", () => {
+  expect(new mp.GradScaler({ device: "cpu" }).scale(mp.tensor(1)).item()).toBe(65536);
+  expect(() => new mp.GradScaler({ device: "tpu" as mp.Device })).toThrow(mp.DeviceError);
+});
+
 describe("GradScaler.scale", () => {
   it("multiplies by the scale; a float16 scalar becomes float32", () => {
     const scaler = new mp.GradScaler({ initScale: 4 });
@@ -486,6 +491,17 @@ describe("state of a GradScaler", () => {
       const rest = plan.slice(4).map((make) => (iterate(second, make()), second.getScale()));
       expect(rest).toEqual(scales.slice(4));
     }
+  });
+
+  it("replaces what was found before it, and an update that was deferred", () => {
+    const scaler = started({ initScale: 16 });
+    const optimizer = overflown();
+    scaler.step(optimizer);
+    scaler.deferUpdate();
+    scaler.loadStateDict(new mp.GradScaler({ initScale: 64 }).stateDict());
+    expect(scaler.getScale()).toBe(64);
+    expect(scaler.isUpdateDeferred).toBe(false);
+    expect(scaler.stageOf(optimizer)).toBe("ready");
   });
 
   it("may come from torch", () => {

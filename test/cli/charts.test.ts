@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { barChart, comparisonCharts, lineChart } from "../../lib/cli/charts.js";
+import { barChart, comparisonCharts, lineChart, trailingMean } from "../../lib/cli/charts.js";
 import { run } from "./runs.js";
 
 const format = (value: number) => value.toFixed(1);
@@ -99,6 +99,17 @@ describe("lineChart", () => {
     (values) => expectWellFormed(lineChart("loss", [{ name: "a", values }])),
   );
 
+  it("keeps the axis of the runs that did not diverge", () => {
+    const calm = { name: "a", values: [0.7, 0.6, 0.5, 0.4] };
+    const wild = { name: "b", values: [0.7, 1e9, 1e30, NaN], divergedAt: 4 };
+    const svg = lineChart("loss", [calm, wild]);
+    expectWellFormed(svg);
+    expect(svg).not.toContain("logarithmic");
+    // Along the top, 48.
+    expect(svg).toMatch(/<path d="[^"]*L284 48L504 48"/);
+    expect(lineChart("loss", [wild])).toContain("logarithmic");
+  });
+
   it("is well-formed whatever the values", () => {
     const series = fc.record({
       name: fc.string({ unit: "binary" }),
@@ -116,7 +127,27 @@ describe("lineChart", () => {
   });
 });
 
+describe("trailingMean", () => {
+  it("is of the last values, at the start of those there are", () => {
+    expect(trailingMean([1, 3, 5, 7], 2)).toEqual([1, 2, 4, 6]);
+    expect(trailingMean([1, 3, 5], 1)).toEqual([1, 3, 5]);
+    expect(trailingMean([], 3)).toEqual([]);
+  });
+  it("leaves out what is not finite, where it stands too", () => {
+    expect(trailingMean([1, NaN, 3, Infinity], 3)).toEqual([1, NaN, 2, Infinity]);
+    expect(trailingMean([1e308, 1e308, 1e308], 3).every((v) => Number.isFinite(v))).toBe(true);
+  });
+});
+
 describe("comparisonCharts", () => {
+  it("smooths the losses of long runs, and says so", () => {
+    const losses = Array.from({ length: 100 }, (_, i) => i % 2);
+    const long = comparisonCharts([run("a", { losses })])["loss.svg"]!;
+    expect(long).toContain("Training loss, mean of 4 steps");
+    expect(long).toMatch(/<path d="[^"]*L724 48" fill/);
+    expect(comparisonCharts([run("a")])["loss.svg"]).not.toContain("mean of");
+  });
+
   it("has time, memory and accuracy of each run, and the losses", () => {
     const charts = comparisonCharts([
       run("float32"),

@@ -3,11 +3,12 @@ import { describe, expect, it } from "vitest";
 import {
   batchesOf,
   encodeTexts,
+  groupedByLength,
   loadTexts,
   numberClassesAs,
   type Sample,
 } from "../../lib/cli/finetune/dataset.js";
-import { TextTokenizer, type TextDataset } from "../../lib/data/index.js";
+import { Random, TextTokenizer, type TextDataset } from "../../lib/data/index.js";
 import { DataError } from "../../lib/errors.js";
 
 const builtin = { data: null, textColumn: "text", labelColumn: "label" };
@@ -17,12 +18,12 @@ function texts(...list: string[]): TextDataset {
 }
 
 describe("loadTexts", () => {
-  it("splits the built-in reviews by the seed: 70, 10 and 20 of a hundred, no text twice", async () => {
+  it("splits the built-in reviews by the seed: 60, 10 and 30 of a hundred, no text twice", async () => {
     const [one, again, other] = await Promise.all(
       [1, 1, 2].map((seed) => loadTexts({ ...builtin, seed })),
     );
     const sizes = [one!.train, one!.validation, one!.test].map((part) => part.texts.length);
-    expect(sizes).toEqual([2800, 400, 800]);
+    expect(sizes).toEqual([4800, 800, 2400]);
     expect(again).toEqual(one);
     expect(other!.test.texts).not.toEqual(one!.test.texts);
     expect(one!.labelNames).toEqual(["negative", "positive"]);
@@ -90,6 +91,34 @@ describe("encodeTexts", () => {
   });
 });
 
+describe("groupedByLength", () => {
+  const lengths = (seed: number, count: number, batchSize: number) => {
+    const samples = Array.from({ length: count }, (_, i) => ({
+      ids: Array.from({ length: 3 + ((i * 7) % 40) }, () => 5),
+      label: i,
+    }));
+    const order = groupedByLength(samples, batchSize, new Random(seed));
+    expect(order.map(({ label }) => label).sort((a, b) => a - b)).toEqual(
+      samples.map(({ label }) => label),
+    );
+    return order.map(({ ids }) => ids.length);
+  };
+
+  it("puts texts of about one length into a batch, in a random order of batches", () => {
+    const grouped = lengths(1, 200, 8);
+    const batches = Array.from({ length: 25 }, (_, i) => grouped.slice(8 * i, 8 * i + 8));
+    for (const batch of batches) expect(Math.max(...batch) - Math.min(...batch)).toBeLessThan(8);
+    const longest = batches.map((batch) => Math.max(...batch));
+    expect(longest).not.toEqual([...longest].sort((a, b) => b - a));
+    expect(lengths(1, 200, 8)).toEqual(grouped);
+    expect(lengths(2, 200, 8)).not.toEqual(grouped);
+  });
+
+  it.each([0, 1, 7, 8, 9, 129, 300])("keeps all of %d texts", (count) => {
+    lengths(3, count, 8);
+  });
+});
+
 describe("batchesOf", () => {
   const samples: Sample[] = [[5], [5, 6], [5, 6, 7], [8], [9, 9]].map((ids, label) => ({
     ids,
@@ -101,9 +130,9 @@ describe("batchesOf", () => {
     const shapes = (padding: "longest" | "max-length") =>
       [...batchesOf(samples, { ...options, padding })].map(({ shape }) => shape);
     expect(shapes("longest")).toEqual([
-      [2, 2],
       [2, 3],
-      [1, 2],
+      [2, 2],
+      [1, 1],
     ]);
     expect(shapes("max-length")).toEqual([
       [2, 4],

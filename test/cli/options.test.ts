@@ -6,7 +6,7 @@ import {
   declareOptions,
   type FinetuneOptions,
 } from "../../lib/cli/finetune/options.js";
-import { run } from "../../lib/cli/main.js";
+import { run } from "../../lib/cli/program.js";
 import { UsageError } from "../../lib/cli/usage.js";
 import { recordTerminal } from "./terminal.js";
 
@@ -107,7 +107,7 @@ describe("mixprec", () => {
     [["finetune", "--device", "cuda:"], /--device: expected/],
     [["finetune", "--data", ""], /--data: expected a name/],
     [["finetune", "--out", " "], /--out: expected a name/],
-    [["finetune", "--text-column", "label"], /two different columns, got "label" twice/],
+    [["finetune", "--text-column", "label"], /expected different columns, got "label" twice/],
     [["finetune", "--colour"], /unknown option '--colour'/],
     [["finetune", "--epoch", "1"], /unknown option '--epoch' \(Did you mean --epochs\?\)/],
     [["finetune", "--epochs"], /'--epochs <n>' argument missing/],

@@ -80,6 +80,26 @@ describe("stratifiedSplit", () => {
 });
 
 describe("DataLoader", () => {
+  it("takes the order that a function makes, and goes on in it", () => {
+    const options = {
+      batchSize: 3,
+      seed: 4,
+      shuffle: (items: readonly number[], random: Random) => {
+        const at = random.below(items.length);
+        return [...items.slice(at), ...items.slice(0, at)];
+      },
+    };
+    const loader = new DataLoader(numbers(8), options);
+    const [first, second] = [[...loader], [...loader]];
+    expect(first.flat()).not.toEqual(second.flat());
+    expect(first.flat().map((n) => (n - first[0]![0]! + 8) % 8)).toEqual(numbers(8));
+    const stopped = new DataLoader(numbers(8), options);
+    stopped[Symbol.iterator]().next();
+    const resumed = new DataLoader(numbers(8), options);
+    resumed.loadStateDict(stopped.stateDict());
+    expect([...resumed]).toEqual(first.slice(1));
+  });
+
   it("hands out all items in order, the last batch short or left out", () => {
     const loader = new DataLoader(numbers(7), { batchSize: 3 });
     expect([...loader]).toEqual([[0, 1, 2], [3, 4, 5], [6]]);

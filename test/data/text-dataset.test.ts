@@ -145,7 +145,7 @@ describe("the built-in reviews", () => {
     expect(toCsv(generateReviews(builtin))).toBe(await readFile(BUILTIN_REVIEWS_FILE, "utf8"));
     const { texts, labels, labelNames } = await loadBuiltinReviews();
     expect(labelNames).toEqual(["negative", "positive"]);
-    expect(texts).toHaveLength(4000);
+    expect(texts).toHaveLength(8000);
     const positive = labels.filter((label) => label === 1).length / labels.length;
     expect(Math.abs(positive - 0.5)).toBeLessThan(0.03);
     expect(new Set(texts).size / texts.length).toBeGreaterThan(0.99);

@@ -40,7 +40,11 @@ export function gradcheck(fn: Fn, inputs: mp.Tensor[], options: GradcheckOptions
     return leaf;
   });
   const loss = weighted(fn, leaves);
-  const grads = mp.grad(loss, leaves, { allowUnused: true }) as (mp.Tensor | null)[];
+  // Where nothing depends on the inputs, as with the second derivative of a linear function, there is
+  // no graph; the differences must then be 0.
+  const grads = loss.requiresGrad
+    ? (mp.grad(loss, leaves, { allowUnused: true }) as (mp.Tensor | null)[])
+    : leaves.map(() => null);
   leaves.forEach((leaf, which) => {
     const analytic = grads[which] ? flat(grads[which]) : new Float64Array(leaf.numel);
     const values = flat(leaf);
@@ -68,12 +72,17 @@ export function gradcheck(fn: Fn, inputs: mp.Tensor[], options: GradcheckOptions
           if (!input.requiresGrad) input.requiresGrad = true;
           return input;
         });
-        const found = mp.grad(weighted(fn, active), active, {
+        const first = weighted(fn, active);
+        if (!first.requiresGrad) return mp.zeros([0], { dtype: "float64" });
+        const found = mp.grad(first, active, {
           createGraph: true,
           allowUnused: true,
         }) as (mp.Tensor | null)[];
         const kept = found.filter((grad): grad is mp.Tensor => grad !== null);
-        return mp.cat(kept.map((grad) => grad.reshape([-1])), 0);
+        return mp.cat(
+          kept.map((grad) => grad.reshape([-1])),
+          0,
+        );
       },
       inputs,
       { eps: 1e-5, tolerance: Math.max(tolerance, 1e-5) },

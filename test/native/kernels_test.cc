@@ -158,7 +158,7 @@ std::vector<float> float_inputs(uint64_t step) {
     values.push_back(float_from_bits(static_cast<uint32_t>(bits)));
   }
   Random random(1);
-  for (int i = 0; i < 100000; ++i) {
+  for (int i = 0; i < 30000; ++i) {
     values.push_back(static_cast<float>(random.uniform(-12, 12)));
     values.push_back(static_cast<float>(random.uniform(-1, 1)));
     if (i % 4 == 0) values.push_back(static_cast<float>(random.uniform(-110, 110)));
@@ -277,7 +277,7 @@ void check_unary_accuracy(const std::vector<T>& x) {
 }
 
 TEST("float32 functions of one operand are within their bounds over the whole range") {
-  check_unary_accuracy(float_inputs(16381));
+  check_unary_accuracy(float_inputs(32749));
 }
 TEST("float64 functions of one operand are within their bounds") {
   check_unary_accuracy(as<double>(float_inputs(65521)));
@@ -313,8 +313,8 @@ void check_unary_levels(const std::vector<T>& x) {
 }
 
 TEST("functions of one operand give the same bits at every instruction set") {
-  check_unary_levels(float_inputs(8191));
-  check_unary_levels(as<double>(float_inputs(262139)));
+  check_unary_levels(float_inputs(32749));
+  check_unary_levels(as<double>(float_inputs(1048573)));
 }
 
 TEST("functions of integers wrap around") {
@@ -448,7 +448,7 @@ void operand_pairs(std::vector<T>& a, std::vector<T>& b) {
     }
   }
   Random random(3);
-  for (int i = 0; i < 50000; ++i) {
+  for (int i = 0; i < 15000; ++i) {
     a.push_back(float_from_bits(random.word()));
     b.push_back(i % 3 == 0 ? float_from_bits(random.word())
                            : static_cast<float>(random.uniform(-9, 9)));

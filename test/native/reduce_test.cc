@@ -12,9 +12,9 @@ using Wide = long double;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-const std::vector<Shape> kShapes = {{},           {1},         {7},        {1000},
-                                    {5, 3},       {70, 33},    {3, 1, 4},  {2, 65, 9},
-                                    {4, 3, 2, 5}, {300, 2, 7}, {1, 20000}, {20000, 2}};
+const std::vector<Shape> kShapes = {{},           {1},         {7},       {1000},
+                                    {5, 3},       {70, 33},    {3, 1, 4}, {2, 65, 9},
+                                    {4, 3, 2, 5}, {300, 2, 7}, {1, 9000}, {9000, 2}};
 
 // The values that make up each output of a reduction over the dimensions in `dims`.
 std::vector<Values> groups_of(const Tensor& x, int64_t dims) {
@@ -73,10 +73,11 @@ void for_each_reduction(const std::vector<DType>& dtypes, const Body& body) {
     for (const Shape& shape : kShapes) {
       const Tensor x = random_tensor(dtype, shape, random, dtype == DType::kUInt8 ? 0 : -20, 100);
       for (int64_t dims = 0; dims < (int64_t{1} << shape.size()); ++dims) {
+        const std::vector<Values> groups = groups_of(x, dims);
         in_layouts(x, [&](const Tensor& view, const std::string& layout) {
           std::string what = std::string(dtype_name(dtype)) + " " + layout + " dims " + shown(dims);
           for (const int64_t extent : shape) what += " " + shown(extent);
-          body(view, dims, groups_of(x, dims), what);
+          body(view, dims, groups, what);
         });
       }
     }
@@ -86,15 +87,13 @@ void for_each_reduction(const std::vector<DType>& dtypes, const Body& body) {
 void expect_within(const Tensor& y, const std::vector<Wide>& exact, double units,
                    const std::vector<Wide>& terms, const std::string& what) {
   const Values got = values_of(y);
-  EXPECT_EQ(got.size(), exact.size());
-  for (size_t i = 0; i < exact.size(); ++i) {
-    const auto wanted = static_cast<double>(exact[i]);
+  const Values wanted(exact.begin(), exact.end());
+  expect_all(got, wanted, what, [&](size_t i) {
     // Beyond the largest number of the dtype comes infinity.
-    const double nearest = rounded(wanted, y.dtype);
-    const bool close = same_number(got[i], std::isinf(nearest) ? nearest : wanted) ||
-                       std::abs(got[i] - wanted) <= allowance(wanted, y.dtype, units, terms[i]);
-    EXPECT(close, what + " [" + shown(i) + "]: " + shown(got[i]) + ", expected " + shown(wanted));
-  }
+    const double nearest = rounded(wanted[i], y.dtype);
+    return same_number(got[i], std::isinf(nearest) ? nearest : wanted[i]) ||
+           std::abs(got[i] - wanted[i]) <= allowance(wanted[i], y.dtype, units, terms[i]);
+  });
 }
 
 TEST("sums and means of every dtype over every set of dimensions") {

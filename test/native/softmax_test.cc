@@ -16,17 +16,15 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 void expect_near(const Tensor& y, const WideValues& exact, double units, double scale,
                  const std::string& what) {
   const Values got = values_of(y);
-  EXPECT_EQ(got.size(), exact.size());
+  const Values wanted(exact.begin(), exact.end());
   const double arithmetic = epsilon(y.dtype == DType::kFloat64 ? y.dtype : DType::kFloat32);
-  for (size_t i = 0; i < exact.size(); ++i) {
-    const auto wanted = static_cast<double>(exact[i]);
-    const double size = std::abs(wanted);
+  expect_all(got, wanted, what, [&](size_t i) {
+    const double size = std::abs(wanted[i]);
     // Subnormal numbers of float16 are coarser than its epsilon says.
     const double last = 1.01 * epsilon(y.dtype) * size + (y.dtype == DType::kFloat16 ? 0x1p-25 : 0);
     const double bound = last + units * arithmetic * std::max(size, scale);
-    EXPECT(same_number(got[i], wanted) || std::abs(got[i] - wanted) <= bound,
-           what + " [" + shown(i) + "]: " + shown(got[i]) + ", expected " + shown(wanted));
-  }
+    return same_number(got[i], wanted[i]) || std::abs(got[i] - wanted[i]) <= bound;
+  });
 }
 
 const std::vector<Shape> kShapes = {{1},       {6},          {33},         {5, 1},   {4, 100},

@@ -12,6 +12,7 @@
 #include <functional>
 #include <limits>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -290,13 +291,18 @@ struct Output {
   Shape shape;
 };
 
+inline int32_t op_named(const std::string& name) {
+  for (int32_t op = 0; op < kOpCount; ++op) {
+    if (name == kOpNames[op]) return op;
+  }
+  throw std::invalid_argument("there is no op " + name);
+}
+
 // Runs an op by the name of its row. Outputs start out as NaN or -1, so that an element which is
 // not written shows.
 inline std::vector<Tensor> run_many(const std::string& name, std::vector<Tensor> inputs,
                                     const std::vector<double>& attrs,
                                     const std::vector<Output>& outputs) {
-  int32_t op = 0;
-  while (op < kOpCount && name != kOpNames[op]) ++op;
   std::vector<Tensor> results;
   for (const Output& output : outputs) {
     results.push_back(filled_tensor(output.dtype, output.shape, count_of(output.shape)));
@@ -308,7 +314,7 @@ inline std::vector<Tensor> run_many(const std::string& name, std::vector<Tensor>
   call.num_outputs = static_cast<int32_t>(results.size());
   call.attrs = attrs.data();
   call.num_attrs = static_cast<int32_t>(attrs.size());
-  run_op(cpu::backend(), op, call);
+  run_op(cpu::backend(), op_named(name), call);
   return results;
 }
 inline Tensor run(const std::string& name, std::vector<Tensor> inputs,
@@ -336,29 +342,31 @@ inline double epsilon(DType dtype) {
 
 inline bool same_number(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
+// Expects good(i) of every position, and tells of the first that is not.
+template <class Good>
+void expect_all(const Values& actual, const Values& expected, const std::string& what,
+                const Good& good) {
+  EXPECT(actual.size() == expected.size(), what + ": another number of elements");
+  if (actual.size() != expected.size()) return;
+  size_t i = 0;
+  while (i < actual.size() && good(i)) ++i;
+  EXPECT(i == actual.size(), what + " [" + std::to_string(i) + "]: " + shown(actual[i]) +
+                                 ", expected " + shown(expected[i]));
+}
+
 inline void expect_values(const Tensor& actual, const Values& expected, const std::string& what) {
   const Values values = values_of(actual);
-  EXPECT(values.size() == expected.size(), what);
-  for (size_t i = 0; i < std::min(values.size(), expected.size()); ++i) {
-    EXPECT(same_number(values[i], expected[i]), what + " [" + std::to_string(i) +
-                                                    "]: " + shown(values[i]) + ", expected " +
-                                                    shown(expected[i]));
-  }
+  expect_all(values, expected, what, [&](size_t i) { return same_number(values[i], expected[i]); });
 }
 
 // Within `units` epsilons of the dtype, of the expected value or of `scale` where that is larger.
 inline void expect_close(const Tensor& actual, const Values& expected, double units, double scale,
                          const std::string& what) {
   const Values values = values_of(actual);
-  EXPECT(values.size() == expected.size(), what);
-  for (size_t i = 0; i < std::min(values.size(), expected.size()); ++i) {
-    const double size = std::max(scale, std::abs(expected[i]));
-    const double bound = units * epsilon(actual.dtype) * size;
-    const bool close =
-        same_number(values[i], expected[i]) || std::abs(values[i] - expected[i]) <= bound;
-    EXPECT(close, what + " [" + std::to_string(i) + "]: " + shown(values[i]) + ", expected " +
-                      shown(expected[i]) + " within " + shown(bound));
-  }
+  expect_all(values, expected, what, [&](size_t i) {
+    const double bound = units * epsilon(actual.dtype) * std::max(scale, std::abs(expected[i]));
+    return same_number(values[i], expected[i]) || std::abs(values[i] - expected[i]) <= bound;
+  });
 }
 
 // The instruction sets this processor has (and MIXPREC_CPU_ISA allows).

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import * as mp from "../../lib/index.js";
 import { normalQuantile } from "../../lib/nn/quantile.js";
 import { elements } from "../helpers/golden.js";
+import { liveTensors } from "../helpers/memory.js";
 
 const { init } = mp.nn;
 
@@ -153,9 +154,9 @@ describe("init", () => {
     }
   });
 
-  it("leaves nothing behind", () => {
+  it("leaves nothing behind", async () => {
     const x = mp.zeros([3, 4]);
-    const before = mp.memory.tensorCount();
+    const before = await liveTensors();
     init.truncNormal(x);
     init.orthogonal(x);
     init.eye(x);

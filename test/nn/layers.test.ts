@@ -258,6 +258,16 @@ describe("TransformerEncoderLayer", () => {
   });
 });
 
+describe("Flatten and Softmax", () => {
+  it("take their arguments by position, too", () => {
+    const x = mp.randn([2, 3, 2, 2]);
+    expect(new nn.Flatten().forward(x).shape).toEqual([2, 12]);
+    expect(new nn.Flatten(2).forward(x).shape).toEqual([2, 3, 4]);
+    expect(new nn.Flatten(0, 1).forward(x).shape).toEqual([6, 2, 2]);
+    expect(new nn.Softmax({ dim: -1 }).dim).toBe(new nn.LogSoftmax(-1).dim);
+  });
+});
+
 describe("containers", () => {
   const relu = new nn.ReLU();
   const tanh = new nn.Tanh();
@@ -275,7 +285,11 @@ describe("containers", () => {
       "Linear",
     ]);
     expect(Object.keys(list.stateDict())).toEqual(["1.weight", "1.bias", "3.weight", "3.bias"]);
+    list[1] = tanh;
+    expect([list.at(1), list[1], list.length]).toEqual([tanh, tanh, 4]);
+    expect(Object.keys(list.stateDict())).toEqual(["3.weight", "3.bias"]);
     expect(() => list.append({} as mp.nn.Module)).toThrow(/ModuleList: expected a module/);
+    expect(() => (list[0] = 1 as unknown as mp.nn.Module)).toThrow(mp.ArgumentError);
   });
 
   it("ModuleDict is a dictionary", () => {
@@ -311,7 +325,7 @@ describe("containers", () => {
     expect(Object.keys(named.stateDict())).toEqual(["in.weight", "in.bias"]);
     expect([...named]).toEqual([first, relu]);
     expect(new nn.Sequential().forward(x)).toBe(x);
-    expect(() => new nn.Sequential(relu, {} as unknown as mp.nn.Module)).toThrow(mp.ArgumentError);
+    expect(() => new nn.Sequential(relu, 42 as unknown as mp.nn.Module)).toThrow(mp.ArgumentError);
   });
 });
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
 import { elements } from "../helpers/golden.js";
+import { liveTensors } from "../helpers/memory.js";
 
 const { nn } = mp;
 
@@ -280,9 +281,9 @@ describe("to", () => {
     expect(scale.grad!.dtype).toBe("float64");
   });
 
-  it("frees what it replaces, and nothing inside a tidy", () => {
+  it("frees what it replaces, and nothing inside a tidy", async () => {
     const model = new nn.Sequential(new nn.Linear(2, 3), new nn.BatchNorm1d(3));
-    const before = mp.memory.tensorCount();
+    const before = await liveTensors();
     mp.tidy(() => {
       model.to("float64");
     });
@@ -354,8 +355,8 @@ describe("zeroGrad, requiresGrad, apply, dispose", () => {
     expect(order).toEqual(["ReLU", "Tanh", "Sequential", "Sequential"]);
   });
 
-  it("frees all of a model", () => {
-    const before = mp.memory.tensorCount();
+  it("frees all of a model", async () => {
+    const before = await liveTensors();
     {
       using model = new nn.Sequential(new nn.Linear(2, 3), new nn.BatchNorm1d(3));
       mp.tidy(() => {

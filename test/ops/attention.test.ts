@@ -38,14 +38,25 @@ describe("scaledDotProductAttention", () => {
     ["float16", 3e-3],
     ["bfloat16", 3e-2],
   ] as const)("is softmax(q k^T / sqrt(D)) v in %s", (dtype, tolerance) => {
-    const [q, k, v] = inputs([[2, 3, 9, 8], [2, 3, 17, 8], [2, 3, 17, 5]], dtype);
+    const [q, k, v] = inputs(
+      [
+        [2, 3, 9, 8],
+        [2, 3, 17, 8],
+        [2, 3, 17, 5],
+      ],
+      dtype,
+    );
     const out = mp.scaledDotProductAttention(q!, k!, v!);
     expect(out.dtype).toBe(dtype);
     expectClose(out, formula(q!, k!, v!, null, 1 / Math.sqrt(8)), tolerance);
   });
 
   it("takes a bool mask, an added mask, and a scale", () => {
-    const [q, k, v] = inputs([[2, 2, 4, 3], [2, 2, 6, 3], [2, 2, 6, 3]]);
+    const [q, k, v] = inputs([
+      [2, 2, 4, 3],
+      [2, 2, 6, 3],
+      [2, 2, 6, 3],
+    ]);
     const seen = mp.rand([2, 1, 4, 6], F64).lt(0.7);
     const out = mp.scaledDotProductAttention(q!, k!, v!, { mask: seen, scale: 0.3 });
     expectClose(out, formula(q!, k!, v!, seen, 0.3), 1e-13);
@@ -55,15 +66,26 @@ describe("scaledDotProductAttention", () => {
   });
 
   it("sees only the past when causal", () => {
-    const [q, k, v] = inputs([[1, 2, 5, 4], [1, 2, 7, 4], [1, 2, 7, 4]]);
+    const [q, k, v] = inputs([
+      [1, 2, 5, 4],
+      [1, 2, 7, 4],
+      [1, 2, 7, 4],
+    ]);
     const past = mp.arange(0, 7).le(mp.arange(0, 5).reshape([5, 1]));
     const out = mp.scaledDotProductAttention(q!, k!, v!, { causal: true });
     expectClose(out, formula(q!, k!, v!, past, 0.5), 1e-13);
   });
 
   it("gives zeros for a row with everything masked, and no NaN to its gradients", () => {
-    const [q, k, v] = inputs([[1, 1, 2, 3], [1, 1, 4, 3], [1, 1, 4, 3]]);
-    const mask = mp.tensor([[true, true, false, true], [false, false, false, false]]);
+    const [q, k, v] = inputs([
+      [1, 1, 2, 3],
+      [1, 1, 4, 3],
+      [1, 1, 4, 3],
+    ]);
+    const mask = mp.tensor([
+      [true, true, false, true],
+      [false, false, false, false],
+    ]);
     for (const x of [q!, k!, v!]) x.requiresGrad = true;
     const out = mp.scaledDotProductAttention(q!, k!, v!, { mask });
     expect(out.select(2, 1).toArray()).toEqual([[[0, 0, 0]]]);
@@ -72,16 +94,31 @@ describe("scaledDotProductAttention", () => {
   });
 
   it("broadcasts leading dimensions and takes any rank", () => {
-    const [q, k, v] = inputs([[5, 4], [2, 3, 6, 4], [3, 6, 4]]);
+    const [q, k, v] = inputs([
+      [5, 4],
+      [2, 3, 6, 4],
+      [3, 6, 4],
+    ]);
     const out = mp.scaledDotProductAttention(q!, k!, v!);
     expect(out.shape).toEqual([2, 3, 5, 4]);
     expectClose(out, formula(q!, k!, v!, null, 0.5), 1e-13);
-    const [a, b, c] = inputs([[5, 4], [6, 4], [6, 2]]);
+    const [a, b, c] = inputs([
+      [5, 4],
+      [6, 4],
+      [6, 2],
+    ]);
     expectClose(mp.scaledDotProductAttention(a!, b!, c!), formula(a!, b!, c!, null, 0.5), 1e-13);
   });
 
   it("works through more rows than one block of scores holds", () => {
-    const [q, k, v] = inputs([[1, 1, 150, 4], [1, 1, 1000, 4], [1, 1, 1000, 4]], "float32");
+    const [q, k, v] = inputs(
+      [
+        [1, 1, 150, 4],
+        [1, 1, 1000, 4],
+        [1, 1, 1000, 4],
+      ],
+      "float32",
+    );
     for (const x of [q!, k!, v!]) x.requiresGrad = true;
     const out = mp.scaledDotProductAttention(q!, k!, v!);
     expectClose(out, formula(q!, k!, v!, null, 0.5), 1e-5);
@@ -104,7 +141,11 @@ describe("scaledDotProductAttention", () => {
     ["with a scale", { scale: 0.2 }],
     ["with dropout", { dropout: 0.3 }],
   ])("differentiates %s", (_, options) => {
-    const [q, k, v] = inputs([[2, 2, 3, 4], [2, 2, 5, 4], [2, 2, 5, 3]]);
+    const [q, k, v] = inputs([
+      [2, 2, 3, 4],
+      [2, 2, 5, 4],
+      [2, 2, 5, 3],
+    ]);
     const attend = (a?: mp.Tensor, b?: mp.Tensor, c?: mp.Tensor): mp.Tensor => {
       mp.manualSeed(5);
       return mp.scaledDotProductAttention(a!, b!, c!, options);
@@ -113,7 +154,11 @@ describe("scaledDotProductAttention", () => {
   });
 
   it("differentiates views and masks", () => {
-    const [q, k, v] = inputs([[2, 3, 2, 4], [2, 5, 2, 4], [2, 5, 2, 4]]);
+    const [q, k, v] = inputs([
+      [2, 3, 2, 4],
+      [2, 5, 2, 4],
+      [2, 5, 2, 4],
+    ]);
     const seen = mp.rand([2, 1, 3, 5], F64).lt(0.8);
     const heads = (x?: mp.Tensor): mp.Tensor => x!.transpose(1, 2);
     const attend = (a?: mp.Tensor, b?: mp.Tensor, c?: mp.Tensor): mp.Tensor =>

@@ -230,7 +230,7 @@ describe("options out of range are ArgumentErrors", () => {
 });
 
 describe("step", () => {
-  test("with a closure computes the loss with gradients, also inside noGrad, and returns it", () => {
+  test("with a closure computes the loss with gradients, even inside noGrad, and returns it", () => {
     const a = leaf([3]);
     const optimizer = new SGD([a], { lr: 0.1 });
     const loss = mp.noGrad(() =>

@@ -179,6 +179,7 @@ describe("what does not fit is an error, and changes nothing", () => {
     walk(optimizer, 0, 1);
     const before = optimizer.stateOf(optimizer.parameters()[1]!)!.expAvg;
     const bad = change(optimizer.stateDict()) as never;
+    (globalThis as unknown as { gc: () => void }).gc();
     const count = mp.memory.tensorCount();
     const load = (): void => {
       optimizer.loadStateDict(bad);

@@ -178,7 +178,7 @@ async function runAll(job: Job): Promise<number> {
   return EXIT.ok;
 }
 
-/** Aborts at Ctrl-C, which so ends the run between two steps; a second one ends the process at once. */
+/** Aborts at Ctrl-C, which ends the run between two steps; a second one ends the process at once. */
 function abortOnSignals(terminal: Terminal): { signal: AbortSignal; restore: () => void } {
   const controller = new AbortController();
   const onSignal = (): void => {

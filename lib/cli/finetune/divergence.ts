@@ -62,7 +62,7 @@ export function explainDivergence(model: Module, optimizer: Optimizer): string[]
         const second = state?.expAvgSq;
         if (first === undefined || second === undefined) return;
         note(moments, name, second);
-        // A second moment of 0 beside a first that is not: its square was below the smallest number.
+        // A second moment of 0 beside a first that is not: the square was below the smallest number.
         moments.vanished += count(mul(ne(first, 0), eq(second, 0)));
         peak = Math.max(peak, largest(parameter));
       });
@@ -72,8 +72,8 @@ export function explainDivergence(model: Module, optimizer: Optimizer): string[]
   const findings: string[] = [];
   if (moments.vanished > 0) {
     findings.push(
-      `${share(moments.vanished, moments.elements)} of AdamW's second moments underflowed to 0 in ` +
-        `${dtype} (smallest number ${smallestSubnormal.toExponential(1)}): there the step is ` +
+      `${share(moments.vanished, moments.elements)} of AdamW's second moments underflowed to 0 ` +
+        `in ${dtype} (smallest number ${smallestSubnormal.toExponential(1)}): there the step is ` +
         `divided by eps alone`,
     );
   }

@@ -17,9 +17,9 @@ export const BUILTIN_MODEL = {
   nLayers: 2,
   nHeads: 4,
   hiddenDim: 128,
-  dropout: 0.1,
-  attentionDropout: 0.1,
-  seqClassifDropout: 0.1,
+  dropout: 0.2,
+  attentionDropout: 0.2,
+  seqClassifDropout: 0.2,
 } as const satisfies Partial<DistilBertConfig>;
 
 /** Entries at most of the vocabulary that is trained from the data. */
@@ -35,7 +35,7 @@ export interface ModelPlan {
   readonly config: DistilBertConfig;
   readonly parameters: number;
   readonly maxLength: number;
-  /** How many classes a trained head had that did not fit and is drawn anew; null where none was. */
+  /** How many classes a trained head had that did not fit and is drawn anew; else null. */
   readonly replacedHead: number | null;
   /** float32 weights; new ones are drawn from the random generator. */
   readonly create: () => Promise<DistilBertForSequenceClassification>;

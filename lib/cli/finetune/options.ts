@@ -58,12 +58,12 @@ interface RawOptions {
 }
 
 const HELP = `
-Exit code: 0 after success, 1 after a failure or a run that diverged (a comparison reports it and goes
-on), 2 for a wrong command line, 130 after Ctrl-C.
+Exit code: 0 after success, 1 after a failure or a run that diverged (a comparison reports it and
+goes on), 2 for a wrong command line, 130 after Ctrl-C.
 
-With --out, a single run writes config.json, model.safetensors, tokenizer.json and results.json, and a
-comparison results.json, comparison.svg and loss.svg. Files of these names are replaced when all is
-done, others stay.`;
+With --out, a single run writes config.json, model.safetensors, tokenizer.json and results.json, and
+a comparison results.json, comparison.svg and loss.svg. Files of these names are replaced when all
+is done, others stay.`;
 
 /** Declares the options on a command. */
 export function declareOptions(command: Command): Command {
@@ -146,7 +146,7 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
   checkName("--label-column", raw.labelColumn);
   if (raw.textColumn === raw.labelColumn) {
     throw new UsageError(
-      `--text-column, --label-column: expected two different columns, got "${raw.textColumn}" twice`,
+      `--text-column, --label-column: expected different columns, got "${raw.textColumn}" twice`,
     );
   }
   const compare = raw.compare === true;

@@ -78,7 +78,7 @@ export function runLine(run: RunResult): string {
   return `  ${facts.join(", ")}`;
 }
 
-/** A bar for each epoch on a terminal, with the label in front; it makes way for the epoch's line. */
+/** A bar for each epoch, with the label in front; it makes way for the epoch's line. */
 function barProgress(stream: OutputStream, label: string): Progress {
   let bar: cliProgress.SingleBar | null = null;
   const stop = (): void => {

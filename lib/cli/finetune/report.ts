@@ -54,7 +54,8 @@ export const PARTIAL_RESULTS = "results.partial.json";
 
 /**
  * Makes sure before a run that its results can be written; changes no file.
- * @throws UsageError where the directory is a file, is not writable, or holds the model to start from.
+ * @throws UsageError where the directory is a file, cannot be written, or holds the model to start
+ * from.
  */
 export async function checkOutput(directory: string, model: string | null): Promise<void> {
   const found = await stat(directory).catch(() => null);

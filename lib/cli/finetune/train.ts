@@ -80,6 +80,7 @@ class Run {
   seconds = 0;
   private samples = 0;
   private skippedSteps = 0;
+  private peakMemoryBytes: number | null = null;
   private readonly fabric: Fabric;
   private readonly model: FabricModule<DistilBertForSequenceClassification>;
   private readonly optimizer: FabricOptimizer<AdamW>;
@@ -183,6 +184,8 @@ class Run {
   }
 
   private diverge(epoch: number): void {
+    // Looking for the cause takes memory that the run did not.
+    this.peakMemoryBytes = this.peakMemory();
     const findings = explainDivergence(this.bare, this.optimizer);
     this.diverged = { step: this.losses.length, epoch, findings };
   }
@@ -207,6 +210,11 @@ class Run {
     return right / samples.length;
   }
 
+  private peakMemory(): number {
+    const { device } = this.options;
+    return statisticsOf(device).maxMemoryAllocated(device);
+  }
+
   result(testAccuracy: number | null): RunResult {
     const { mode, options } = this;
     const scaled = this.scales.length > 0;
@@ -217,7 +225,7 @@ class Run {
       seed: options.seed,
       seconds: this.seconds,
       samplesPerSecond: this.samplesPerSecond,
-      peakMemoryBytes: statisticsOf(options.device).maxMemoryAllocated(options.device),
+      peakMemoryBytes: this.peakMemoryBytes ?? this.peakMemory(),
       epochs: this.epochs,
       testAccuracy,
       diverged: this.diverged,
@@ -230,9 +238,7 @@ class Run {
   /** Frees gradients and optimizer state; the weights stay. */
   release(): void {
     this.optimizer.zeroGrad();
-    for (const state of this.optimizer.state.values()) {
-      for (const tensor of Object.values(state)) tensor.dispose();
-    }
+    this.optimizer.dispose();
   }
 }
 

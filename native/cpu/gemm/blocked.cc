@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <new>
 
 #include "cpu/thread_pool.h"
@@ -11,11 +12,16 @@
 namespace mixprec::cpu {
 namespace {
 
-// 384 x 384 float32 of rhs are 576 KiB, and fit the 1 MiB of a core next to a panel of lhs.
-constexpr int64_t kDepth = 384;
-constexpr int64_t kBlockCols = 384;
-// Regions beyond this gain no more from sharing packed panels, and balance worse.
+// A block of rhs: 512 KiB, which leaves the other half of a core's second-level cache to what
+// passes by. Depth is part of what a result depends on, and the same on every machine.
+constexpr int64_t kDepthBytes = 2048;
+constexpr int64_t kBlockCols = 256;
+// Regions beyond this gain little more from sharing packed panels, and threads share them worse.
 constexpr int64_t kRegion = 1024;
+// Panels of lhs that are packed together where their rows share cache lines.
+constexpr int64_t kSharedPanels = 8;
+// What it costs to pack an element, in multiplications.
+constexpr int64_t kPackingCost = 8;
 // Products below this many multiplications are not worth waking a thread for.
 constexpr int64_t kSerialWork = 1 << 18;
 
@@ -28,24 +34,29 @@ struct Grid {
   int64_t row_regions, col_regions;  // of a matrix
 };
 
-Grid cut(int64_t M, int64_t N, int64_t batch, int tile_rows, int tile_cols, int64_t want) {
-  int64_t row_regions = ceil_div(M, kRegion);
-  int64_t col_regions = ceil_div(N, kRegion);
+Grid cut(int64_t M, int64_t N, int64_t batch, int tile_rows, int tile_cols, int64_t threads) {
   const int64_t row_tiles = ceil_div(M, tile_rows);
   const int64_t col_tiles = ceil_div(N, tile_cols);
-  while (batch * row_regions * col_regions < want) {
-    const bool rows_longer = M * col_regions >= N * row_regions;
-    const bool can_rows = row_regions * 2 <= row_tiles;
-    const bool can_cols = col_regions * 2 <= col_tiles;
-    if (!can_rows && !can_cols) break;
-    ++(can_rows && (rows_longer || !can_cols) ? row_regions : col_regions);
+  const int64_t least_rows = ceil_div(M, kRegion);
+  const int64_t least_cols = ceil_div(N, kRegion);
+  const int64_t most = std::max(2 * threads, batch * least_rows * least_cols);
+  Grid best{};
+  int64_t best_cost = std::numeric_limits<int64_t>::max();
+  for (int64_t r = least_rows; r <= row_tiles && batch * r * least_cols <= most; ++r) {
+    for (int64_t c = least_cols; c <= col_tiles && batch * r * c <= most; ++c) {
+      Grid grid;
+      grid.rows = ceil_div(row_tiles, r) * tile_rows;
+      grid.cols = ceil_div(col_tiles, c) * tile_cols;
+      grid.row_regions = ceil_div(M, grid.rows);
+      grid.col_regions = ceil_div(N, grid.cols);
+      const int64_t turns = ceil_div(batch * grid.row_regions * grid.col_regions, threads);
+      const int64_t cost = turns * (grid.rows * grid.cols + kPackingCost * (grid.rows + grid.cols));
+      if (cost >= best_cost) continue;
+      best = grid;
+      best_cost = cost;
+    }
   }
-  Grid grid;
-  grid.rows = ceil_div(row_tiles, row_regions) * tile_rows;
-  grid.cols = ceil_div(col_tiles, col_regions) * tile_cols;
-  grid.row_regions = ceil_div(M, grid.rows);
-  grid.col_regions = ceil_div(N, grid.cols);
-  return grid;
+  return best;
 }
 
 template <class Acc>
@@ -65,6 +76,8 @@ class Region {
     const int64_t block_cols = std::min(kBlockCols, cols);
     const int64_t lhs_size = round_up(rows, kernels_.tile_rows) * depth_;
     const int64_t rhs_size = round_up(block_cols, kernels_.tile_cols) * depth_;
+    const int64_t lhs_group =
+        (plan_.lhs.extent_stride == 1 ? kSharedPanels : 1) * kernels_.tile_rows;
     const int64_t slack = 2 * kernels_.vector_width;
     const bool sums = !in_place_ && depth_ < plan_.K;
     const int64_t sums_stride = round_up(cols, kernels_.tile_cols);
@@ -97,10 +110,14 @@ class Region {
         for (int64_t i = 0; i < rows; i += kernels_.tile_rows) {
           const int64_t m = std::min<int64_t>(kernels_.tile_rows, rows - i);
           Acc* const panel = lhs_panels + i * pass.k;
-          if (j0 == 0) kernels_.pack_lhs(lhs.at(row + i, k0), m, pass.k, panel);
+          if (j0 == 0 && i % lhs_group == 0) {
+            kernels_.pack_lhs(lhs.at(row + i, k0), std::min(lhs_group, rows - i), pass.k, panel);
+          }
           for (int64_t j = 0; j < n; j += kernels_.tile_cols) {
             const int64_t width = std::min<int64_t>(kernels_.tile_cols, n - j);
-            tile(pass, target, panel, rhs_panels + j * pass.k, i, m, j0 + j, width);
+            const bool fetch = j == 0 && j0 > 0 && i + m < rows;
+            tile(pass, target, panel, rhs_panels + j * pass.k, fetch ? m * pass.k : 0, i, m, j0 + j,
+                 width);
           }
         }
       }
@@ -115,14 +132,17 @@ class Region {
     int64_t sums_stride;
   };
 
-  static int64_t block_depth(int64_t K) { return ceil_div(K, ceil_div(K, kDepth)); }
+  static int64_t block_depth(int64_t K) {
+    constexpr int64_t kDepth = kDepthBytes / static_cast<int64_t>(sizeof(Acc));
+    return ceil_div(K, ceil_div(K, kDepth));
+  }
 
   void tile(const Pass& pass, const StoreTarget<Acc>& region, const Acc* lhs, const Acc* rhs,
-            int64_t row, int64_t rows, int64_t col, int64_t cols) const {
+            int64_t lhs_next, int64_t row, int64_t rows, int64_t col, int64_t cols) const {
     const int vectors = static_cast<int>(ceil_div(cols, kernels_.vector_width));
     const StoreTarget<Acc> target = region.at(row, col);
     const auto multiply = [&](Acc* c, int64_t stride, bool accumulate) {
-      kernels_.multiply_tile(static_cast<int>(rows), vectors, pass.k, lhs, rhs, c, stride,
+      kernels_.multiply_tile(static_cast<int>(rows), vectors, pass.k, lhs, rhs, lhs_next, c, stride,
                              accumulate);
     };
     if (pass.sums != nullptr) {
@@ -182,8 +202,8 @@ void multiply_blocked(const GemmPlan<Acc>& plan) {
   const KernelTable<Acc>& kernels = gemm_kernels<Acc>();
   const Region<Acc> region(plan, kernels);
   const int64_t work = plan.batch * plan.M * plan.N * plan.K;
-  const int64_t want = work < kSerialWork ? 1 : num_threads();
-  const Grid grid = cut(plan.M, plan.N, plan.batch, kernels.tile_rows, kernels.tile_cols, want);
+  const int64_t threads = work < kSerialWork ? 1 : num_threads();
+  const Grid grid = cut(plan.M, plan.N, plan.batch, kernels.tile_rows, kernels.tile_cols, threads);
   const int64_t regions = grid.row_regions * grid.col_regions;
   const int64_t tasks = plan.batch * regions;
   const auto run = [&](int64_t begin, int64_t end) {

@@ -65,8 +65,9 @@ struct KernelTable {
   int tile_cols;
   int vector_width;
   // c = lhs panel x rhs panel, or added to c: `rows` x `vectors` * vector_width elements.
-  void (*multiply_tile)(int rows, int vectors, int64_t k, const Acc* lhs, const Acc* rhs, Acc* c,
-                        int64_t c_row_stride, bool accumulate);
+  // The panel that lies `lhs_next` elements behind lhs is brought near on the way.
+  void (*multiply_tile)(int rows, int vectors, int64_t k, const Acc* lhs, const Acc* rhs,
+                        int64_t lhs_next, Acc* c, int64_t c_row_stride, bool accumulate);
   void (*pack_lhs)(const PanelSource& source, int64_t extent, int64_t k, Acc* panels);
   void (*pack_rhs)(const PanelSource& source, int64_t extent, int64_t k, Acc* panels);
   void (*store)(const StoreTarget<Acc>& target, int64_t rows, int64_t cols, const Acc* acc,

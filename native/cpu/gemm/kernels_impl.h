@@ -2,14 +2,7 @@
 // instruction set by kernels_*.cc.
 #pragma once
 
-#include "kernels.h"
-#if defined(__AVX512F__)
-#include "vector_avx512.h"
-#elif defined(__AVX2__)
-#include "vector_avx2.h"
-#else
-#include "vector_portable.h"
-#endif
+#include "packing_impl.h"
 
 // Everything here is internal to the unit that includes it, so that no code for one instruction set
 // is ever linked in place of another's; for the same reason it calls no inline function of others.
@@ -21,36 +14,49 @@ using Table = KernelTable<typename V::Scalar>;
 
 // ---- Products of panels ----
 
+// The rows of c are fetched while the last few steps run: asked for sooner, they would be driven
+// out again by the panels.
+constexpr int64_t kLastSteps = 32;
+
 template <class V, int Rows, int Vectors>
 void multiply(int64_t k, const typename V::Scalar* lhs, const typename V::Scalar* rhs,
-              typename V::Scalar* c, int64_t c_row_stride, bool accumulate) {
+              int64_t lhs_next, typename V::Scalar* c, int64_t c_row_stride, bool accumulate) {
+  using Scalar = typename V::Scalar;
   typename V::Reg acc[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) {
-      acc[r][v] = V::zero();
-      __builtin_prefetch(c + r * c_row_stride + v * V::kWidth, 1);
-    }
+    for (int v = 0; v < Vectors; ++v) acc[r][v] = V::zero();
   }
-  for (int64_t p = 0; p < k; ++p) {
-    typename V::Reg b[Vectors];
+  const auto run = [&](int64_t steps) __attribute__((always_inline)) {
+    for (int64_t p = 0; p < steps; ++p) {
+      typename V::Reg b[Vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) b[v] = V::load(rhs + v * V::kWidth);
+      for (int v = 0; v < Vectors; ++v) b[v] = V::load(rhs + v * V::kWidth);
+      __builtin_prefetch(lhs + lhs_next, 0, 2);
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
-      const typename V::Reg a = V::broadcast(lhs[r]);
+      for (int r = 0; r < Rows; ++r) {
+        const typename V::Reg a = V::broadcast(lhs[r]);
 #pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) acc[r][v] = V::fma(a, b[v], acc[r][v]);
+        for (int v = 0; v < Vectors; ++v) acc[r][v] = V::fma(a, b[v], acc[r][v]);
+      }
+      lhs += V::kTileRows;
+      rhs += V::kTileVectors * V::kWidth;
     }
-    lhs += V::kTileRows;
-    rhs += V::kTileVectors * V::kWidth;
+  };
+  const int64_t last = k < kLastSteps ? k : kLastSteps;
+  run(k - last);
+  Scalar* row = c;
+  for (int r = 0; r < Rows; ++r, row += c_row_stride) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) __builtin_prefetch(row + v * V::kWidth, 1);
   }
+  run(last);
 #pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
+  for (int r = 0; r < Rows; ++r, c += c_row_stride) {
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) {
-      typename V::Scalar* to = c + r * c_row_stride + v * V::kWidth;
+      Scalar* to = c + v * V::kWidth;
       V::store(to, accumulate ? V::add(V::load(to), acc[r][v]) : acc[r][v]);
     }
   }
@@ -58,154 +64,18 @@ void multiply(int64_t k, const typename V::Scalar* lhs, const typename V::Scalar
 
 template <class V, int Rows = V::kTileRows>
 void multiply_tile(int rows, int vectors, int64_t k, const typename V::Scalar* lhs,
-                   const typename V::Scalar* rhs, typename V::Scalar* c, int64_t c_row_stride,
-                   bool accumulate) {
+                   const typename V::Scalar* rhs, int64_t lhs_next, typename V::Scalar* c,
+                   int64_t c_row_stride, bool accumulate) {
   static_assert(V::kTileVectors == 2 && Rows <= kMaxTileRows);
   if (rows == Rows) {
-    if (vectors == 2) return multiply<V, Rows, 2>(k, lhs, rhs, c, c_row_stride, accumulate);
-    return multiply<V, Rows, 1>(k, lhs, rhs, c, c_row_stride, accumulate);
+    if (vectors == 2) {
+      return multiply<V, Rows, 2>(k, lhs, rhs, lhs_next, c, c_row_stride, accumulate);
+    }
+    return multiply<V, Rows, 1>(k, lhs, rhs, lhs_next, c, c_row_stride, accumulate);
   }
   if constexpr (Rows > 1) {
-    multiply_tile<V, Rows - 1>(rows, vectors, k, lhs, rhs, c, c_row_stride, accumulate);
+    multiply_tile<V, Rows - 1>(rows, vectors, k, lhs, rhs, lhs_next, c, c_row_stride, accumulate);
   }
-}
-
-// ---- Packing ----
-
-// Calls body with the element type that reads `source`.
-template <class V, class Body>
-void by_source(Source source, const Body& body) {
-  if constexpr (sizeof(typename V::Scalar) == 8) {
-    body(ElementF64{});
-  } else {
-    switch (source) {
-      case Source::kFloat32AsTf32:
-        return body(ElementF32AsTf32{});
-      case Source::kFloat32AsBFloat16:
-        return body(ElementF32AsBF16{});
-      case Source::kFloat16:
-        return body(ElementF16{});
-      case Source::kBFloat16:
-        return body(ElementBF16{});
-      case Source::kFloat32:
-      case Source::kFloat64:
-        return body(ElementF32{});
-    }
-  }
-}
-
-// A vector of which `Tile` or fewer elements count. What is written past them is overwritten by the
-// next k, unless this is the last one of its panel.
-template <class V>
-void store_part(typename V::Scalar* to, typename V::Reg value, int count, bool last) {
-  if (last && count < V::kWidth) {
-    V::store_first(to, value, count);
-  } else {
-    V::store(to, value);
-  }
-}
-
-// For extent_stride 1: rows of the source, a few at a time so that their pages stay at hand.
-template <class V, class E, int Tile>
-void pack_rows(const typename E::Storage* source, int64_t k_stride, int64_t extent, int64_t k,
-               typename V::Scalar* panels) {
-  constexpr int64_t kGroup = 8;
-  for (int64_t p0 = 0; p0 < k; p0 += kGroup) {
-    const int64_t p1 = p0 + kGroup < k ? p0 + kGroup : k;
-    for (int64_t i = 0; i < extent; i += Tile) {
-      typename V::Scalar* to = panels + i * k + p0 * Tile;
-      const auto* from = source + i + p0 * k_stride;
-      const int64_t left = extent - i;
-      for (int64_t p = p0; p < p1; ++p, to += Tile, from += k_stride) {
-#pragma GCC unroll 2
-        for (int at = 0; at < Tile; at += V::kWidth) {
-          const int room = Tile - at < V::kWidth ? Tile - at : V::kWidth;
-          const int64_t count = left - at;
-          typename V::Reg value = V::zero();
-          if (count >= V::kWidth && room == V::kWidth) {
-            value = E::load(from + at);
-          } else if (count > 0) {
-            value = E::load_first(from + at, count < room ? static_cast<int>(count) : room);
-          }
-          store_part<V>(to + at, value, room, p + 1 == k);
-        }
-      }
-    }
-  }
-}
-
-// For k_stride 1: squares of the source, transposed in registers.
-template <class V, class E, int Tile>
-void pack_columns(const typename E::Storage* source, int64_t extent_stride, int64_t extent,
-                  int64_t k, typename V::Scalar* panels) {
-  constexpr int kWidth = V::kWidth;
-  for (int64_t i = 0; i < extent; i += Tile) {
-    typename V::Scalar* panel = panels + i * k;
-    for (int64_t p = 0; p < k; p += kWidth) {
-      const int depth = k - p < kWidth ? static_cast<int>(k - p) : kWidth;
-      // The last part first: what it writes past the tile is overwritten by the first.
-      for (int at = (Tile - 1) / kWidth * kWidth; at >= 0; at -= kWidth) {
-        const int room = Tile - at < kWidth ? Tile - at : kWidth;
-        const int64_t left = extent - i - at;
-        const auto* from = source + (i + at) * extent_stride + p;
-        typename V::Scalar* to = panel + p * Tile + at;
-        typename V::Reg square[kWidth];
-        if (left >= room && depth == kWidth) {
-#pragma GCC unroll 16
-          for (int r = 0; r < kWidth; ++r) {
-            square[r] = r < room ? E::load(from + r * extent_stride) : V::zero();
-          }
-          V::transpose(square);
-          const bool last = p + kWidth == k;
-#pragma GCC unroll 16
-          for (int c = 0; c < kWidth; ++c) {
-            store_part<V>(to + c * Tile, square[c], room, last && c == kWidth - 1);
-          }
-        } else {
-          for (int r = 0; r < kWidth; ++r) {
-            square[r] =
-                r < room && r < left ? E::load_first(from + r * extent_stride, depth) : V::zero();
-          }
-          V::transpose(square);
-          for (int c = 0; c < depth; ++c) V::store_first(to + c * Tile, square[c], room);
-        }
-      }
-    }
-  }
-}
-
-template <class V, class E>
-void read_one(const typename E::Storage* from, typename V::Scalar* to) {
-  V::store_first(to, E::load_first(from, 1), 1);
-}
-
-template <class V, class E, int Tile>
-void pack_elements(const typename E::Storage* source, int64_t extent_stride, int64_t k_stride,
-                   int64_t extent, int64_t k, typename V::Scalar* panels) {
-  for (int64_t i = 0; i < extent; i += Tile) {
-    for (int64_t p = 0; p < k; ++p) {
-      for (int at = 0; at < Tile; ++at) {
-        typename V::Scalar* to = panels + i * k + p * Tile + at;
-        *to = 0;
-        if (i + at < extent) read_one<V, E>(source + (i + at) * extent_stride + p * k_stride, to);
-      }
-    }
-  }
-}
-
-template <class V, int Tile>
-void pack(const PanelSource& source, int64_t extent, int64_t k, typename V::Scalar* panels) {
-  by_source<V>(source.source, [&](auto element) {
-    using E = decltype(element);
-    const auto* data = reinterpret_cast<const typename E::Storage*>(source.data);
-    if (source.extent_stride == 1) {
-      pack_rows<V, E, Tile>(data, source.k_stride, extent, k, panels);
-    } else if (source.k_stride == 1) {
-      pack_columns<V, E, Tile>(data, source.extent_stride, extent, k, panels);
-    } else {
-      pack_elements<V, E, Tile>(data, source.extent_stride, source.k_stride, extent, k, panels);
-    }
-  });
 }
 
 // ---- Stores ----
@@ -272,13 +142,13 @@ void dot_rows(const typename E::Storage* matrix, int64_t stride, int64_t k,
               const typename V::Scalar* x, typename V::Scalar* y) {
   typename V::Reg even[Rows];
   typename V::Reg odd[Rows];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) even[r] = odd[r] = V::zero();
   int64_t p = 0;
   for (; p + 2 * V::kWidth <= k; p += 2 * V::kWidth) {
     const typename V::Reg x0 = V::load(x + p);
     const typename V::Reg x1 = V::load(x + p + V::kWidth);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       even[r] = V::fma(x0, E::load(matrix + r * stride + p), even[r]);
       odd[r] = V::fma(x1, E::load(matrix + r * stride + p + V::kWidth), odd[r]);
@@ -287,12 +157,12 @@ void dot_rows(const typename E::Storage* matrix, int64_t stride, int64_t k,
   for (; p < k; p += V::kWidth) {
     const int count = k - p < V::kWidth ? static_cast<int>(k - p) : V::kWidth;
     const typename V::Reg x0 = V::load_first(x + p, count);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       even[r] = V::fma(x0, E::load_first(matrix + r * stride + p, count), even[r]);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) y[r] = V::sum(V::add(even[r], odd[r]));
 }
 
@@ -303,13 +173,18 @@ void matrix_vector(const PanelSource& matrix, int64_t extent, int64_t k,
     using E = decltype(element);
     const auto* data = reinterpret_cast<const typename E::Storage*>(matrix.data);
     const int64_t stride = matrix.extent_stride;
+    // The more rows, the more reads are under way; twice as many sums must fit the registers.
+    constexpr int kRows = V::kTileRows > 8 ? 8 : 4;
     int64_t i = 0;
-    for (; i + 4 <= extent; i += 4) dot_rows<V, E, 4>(data + i * stride, stride, k, x, y + i);
+    for (; i + kRows <= extent; i += kRows) {
+      dot_rows<V, E, kRows>(data + i * stride, stride, k, x, y + i);
+    }
     for (; i < extent; ++i) dot_rows<V, E, 1>(data + i * stride, stride, k, x, y + i);
   });
 }
 
-// y += the sum of `Count` rows of the matrix, each times its x.
+// y += the sum of `Count` rows of the matrix, each times its x. The rows after these are fetched on
+// the way: the hardware sees too many short streams to do it by itself.
 template <class V, class E, int Count>
 void add_rows(const typename E::Storage* matrix, int64_t stride, int64_t extent,
               const typename V::Scalar* x, typename V::Scalar* y) {
@@ -320,7 +195,10 @@ void add_rows(const typename E::Storage* matrix, int64_t stride, int64_t extent,
   for (; j + V::kWidth <= extent; j += V::kWidth) {
     typename V::Reg sum = V::load(y + j);
 #pragma GCC unroll 8
-    for (int p = 0; p < Count; ++p) sum = V::fma(factor[p], E::load(matrix + p * stride + j), sum);
+    for (int p = 0; p < Count; ++p) {
+      __builtin_prefetch(matrix + (p + Count) * stride + j, 0, 2);
+      sum = V::fma(factor[p], E::load(matrix + p * stride + j), sum);
+    }
     V::store(y + j, sum);
   }
   if (j < extent) {

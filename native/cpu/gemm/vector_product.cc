@@ -10,7 +10,7 @@ namespace mixprec::cpu {
 namespace {
 
 // Columns that a thread takes at a time: their sums stay in the first-level cache.
-constexpr int64_t kStripe = 2048;
+constexpr int64_t kStripe = 4096;
 // Elements below which another thread gains nothing.
 constexpr int64_t kSerialElements = 1 << 15;
 
@@ -21,9 +21,10 @@ void multiply_vector(const GemmPlan<Acc>& plan) {
   const KernelTable<Acc>& kernels = gemm_kernels<Acc>();
   const bool rows_dense = plan.rhs.k_stride == 1;
   const int64_t elements = plan.N * plan.K;
-  // Threads take runs of columns; where there are few, more of the batch.
-  const int64_t stripe =
-      std::min(kStripe, std::max<int64_t>(16, (plan.N / (4 * num_threads()) + 15) / 16 * 16));
+  // Rows that are summed one by one are handed out in small runs, so that threads end together; of
+  // columns each thread takes one long run, since what lies side by side is read fastest.
+  const int64_t runs = (rows_dense ? 4 : 1) * int64_t{num_threads()};
+  const int64_t stripe = std::clamp<int64_t>((plan.N / runs + 15) / 16 * 16, 16, kStripe);
   const int64_t stripes = (plan.N + stripe - 1) / stripe;
   const auto run = [&](int64_t begin, int64_t end) {
     thread_local GemmScratch scratch;

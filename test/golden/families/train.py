@@ -87,6 +87,7 @@ def loss():
     for dtype in FLOATS:
         cross_entropy(family, dtype)
         regression(family, dtype)
+        weighted(family, dtype)
     return family
 
 
@@ -134,6 +135,45 @@ def cross_entropy(family, dtype):
     large = torch.tensor([[1000.0, -1000.0], [-1000.0, 1000.0]], dtype=dtype)
     inputs = [large, torch.tensor([0, 0])]
     family.add("crossEntropy", f"{name}/large", inputs, args, F.cross_entropy)
+
+
+def weighted(family, dtype):
+    """Class weights, probabilities as targets, weights of what is true."""
+    name = dtype_name(dtype)
+    rand = Random("weighted")
+    logits, target = rand.floats((5, 4), dtype, -4, 4), torch.tensor([0, 3, 1, -100, 2])
+    weight = In(rand.floats((4,), dtype, 0.2, 3), grad=False)
+    for reduction in REDUCTION:
+        for smoothing in (0.0, 0.2):
+            fn = lambda x, t, w: F.cross_entropy(
+                x, t, w, reduction=reduction, label_smoothing=smoothing
+            )
+            options = {"weight": ref(2), "labelSmoothing": smoothing, "reduction": reduction}
+            label = f"{name}/weight,{reduction},{smoothing}"
+            inputs = [logits, target, weight]
+            family.add("crossEntropy", label, inputs, [ref(0), ref(1), options], fn, ulps=2)
+            soft = rand.floats((5, 4), dtype, 0, 1)
+            label = f"{name}/probabilities,{reduction},{smoothing}"
+            args = [ref(0), ref(1), options]
+            family.add("crossEntropy", label, [logits, soft, weight], args, fn, ulps=2)
+        fn = lambda x, t, w: F.nll_loss(x, t, w, reduction=reduction)
+        args = [ref(0), ref(1), {"weight": ref(2), "reduction": reduction}]
+        label = f"{name}/weight,{reduction}"
+        rows = F.log_softmax(logits.double(), 1).to(dtype)
+        family.add("nllLoss", label, [rows, target, weight], args, fn, ulps=2)
+        y, positive = rand.floats((5, 4), dtype, 0, 1), rand.floats((4,), dtype, 0.2, 3)
+        fn = lambda x, y, p, w: F.binary_cross_entropy_with_logits(
+            x, y, w, pos_weight=p, reduction=reduction
+        )
+        options = {"posWeight": ref(2), "weight": ref(3), "reduction": reduction}
+        inputs = [logits, In(y, grad=False), In(positive, grad=False), weight]
+        args = [ref(0), ref(1), options]
+        family.add("bceWithLogits", f"{name}/weights,{reduction}", inputs, args, fn, ulps=2)
+    if dtype == torch.float64:
+        spatial = rand.floats((2, 4, 3), dtype), rand.floats((2, 4, 3), dtype, 0, 1)
+        args = [ref(0), ref(1)]
+        label = f"{name}/probabilities,[N, C, d]"
+        family.add("crossEntropy", label, list(spatial), args, F.cross_entropy)
 
 
 def regression(family, dtype):
