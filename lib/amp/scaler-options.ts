@@ -2,7 +2,7 @@
 
 import type { Device } from "../dtype.js";
 import { ArgumentError, describe, ScalerError } from "../errors.js";
-import { checkDevice } from "../ops/cast.js";
+import { checkDevice } from "../core/device.js";
 
 /** What an alarm is told: that many updates in a row skipped the optimizers' steps. */
 export interface RepeatedSkips {
