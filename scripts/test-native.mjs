@@ -2,6 +2,8 @@
 // Builds test/native/*_test.cc, one executable each, and runs them: exit code 0 is a pass. With
 // --sanitize under AddressSanitizer and UndefinedBehaviorSanitizer, with --emulated those of
 // test/native/emulator, against the emulated CUDA backend; each in a build directory of its own.
+// test/native/cuda/*_test.cu run emulated, and where nvcc has built the CUDA backend: without a GPU
+// that only shows that they compile.
 // Usage: node scripts/test-native.mjs [--sanitize | --emulated] [NAME...]   (NAME: part of a name)
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -20,12 +22,13 @@ const sanitizerEnvironment = {
   UBSAN_OPTIONS: "print_stacktrace=1",
 };
 
-function testNames(filters, folder) {
-  const directory = path.join(root, folder);
+/** Names of the tests in a folder of test/native, or in itself. */
+function testNames(filters, folder = "") {
+  const directory = path.join(root, "test/native", folder);
   if (!existsSync(directory)) return [];
   return readdirSync(directory)
-    .filter((file) => file.endsWith("_test.cc"))
-    .map((file) => file.slice(0, -".cc".length))
+    .filter((file) => /_test\.(cc|cu)$/.test(file))
+    .map((file) => file.replace(/\.c[cu]$/, ""))
     .filter((name) => filters.length === 0 || filters.some((part) => name.includes(part)))
     .sort();
 }
@@ -59,9 +62,14 @@ export async function runNativeTests({ sanitize = false, emulated = false, filte
   if (sanitize)
     Object.assign(defines, { MIXPREC_SANITIZE: "address,undefined", MIXPREC_CUDA: "off" });
   await buildNative({ out, target: "native_tests", defines });
-  const folder = emulated ? "test/native/emulator" : "test/native";
-  const results = testNames(filters, folder).map((name) =>
-    report(name, () => runExecutable(path.join(root, out, "native_tests", name), sanitize)),
+  const executable = (name) => path.join(root, out, "native_tests", name);
+  const names = [
+    ...testNames(filters, emulated ? "emulator" : ""),
+    // Those of a build without CUDA do not exist.
+    ...testNames(filters, "cuda").filter((name) => existsSync(executable(name))),
+  ];
+  const results = names.map((name) =>
+    report(name, () => runExecutable(executable(name), sanitize)),
   );
   if (!sanitize && !emulated && filters.length === 0 && canCheckIsaSymbols())
     results.push(

@@ -26,6 +26,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kMaxDevices = 16;
 constexpr size_t kCountOffset = 256;
+constexpr uint64_t kMaxClusterBlocks = 8;  // that every device of capability 9.0 takes
 
 int64_t setting(const char* name, int64_t fallback) {
   const char* text = std::getenv(name);
@@ -80,8 +81,9 @@ api::Code submit(const LaunchConfig& config, const BoundKernel& kernel) {
   const uint64_t threads = config.block.count();
   if (threads == 0 || threads > 1024 || config.block.z > 64 || config.grid.count() == 0 ||
       config.grid.x > 0x7fffffffu || config.grid.y > 65535 || config.grid.z > 65535 ||
-      config.shared_bytes > SharedMemory::kCapacity ||
-      config.grid.x % std::max(1u, config.cluster.x) != 0) {
+      config.shared_bytes > SharedMemory::kCapacity || config.cluster.count() == 0 ||
+      config.cluster.count() > kMaxClusterBlocks || config.grid.x % config.cluster.x != 0 ||
+      config.grid.y % config.cluster.y != 0 || config.grid.z % config.cluster.z != 0) {
     return api::kInvalidConfiguration;
   }
   Launch launch;

@@ -40,6 +40,26 @@ std::string text_of(Dim3 index) {
   return text + std::to_string(index.z) + ")";
 }
 
+std::string describe_state(const Mbarrier& barrier) {
+  return "lies at shared byte " + std::to_string(barrier.offset) + " (phase " +
+         std::to_string(barrier.phase) + ", " + std::to_string(barrier.count - barrier.pending) +
+         " of " + std::to_string(barrier.count) + " arrivals, " + std::to_string(barrier.bytes) +
+         " bytes outstanding)";
+}
+
+// "warps 0 and 3 wait", of the threads in a queue.
+std::string warps_in(const ThreadQueue& queue) {
+  uint32_t warps = 0;
+  for (const Thread* thread = queue.first(); thread != nullptr; thread = thread->next) {
+    warps |= 1u << thread->linear / kWarpSize;
+  }
+  std::string text = "waiting: warp";
+  for (uint32_t warp = 0; warp < 32; ++warp) {
+    if ((warps >> warp & 1) != 0) text.append(" ").append(std::to_string(warp));
+  }
+  return text;
+}
+
 }  // namespace
 
 Machine& machine_of_this_thread() {
@@ -69,7 +89,7 @@ uint32_t Machine::random() {
 
 Outcome Machine::run(const Launch& launch) {
   launch_ = &launch;
-  next_block_ = 0;
+  next_cluster_ = 0;
   progress_ = polled_progress_ = 0;
   idle_rounds_ = 0;
   failed_ = false;
@@ -87,6 +107,8 @@ Outcome Machine::run(const Launch& launch) {
     free_blocks_.clear();
     pool_.clear();
     starting_ = nullptr;
+    to_start_.clear();
+    copies_.clear();
     ready_ = polling_ = ThreadQueue();
   }
   launch_ = nullptr;
@@ -94,16 +116,47 @@ Outcome Machine::run(const Launch& launch) {
   return std::move(outcome_);
 }
 
-bool Machine::start_block() {
-  if (next_block_ >= launch_->grid.count() || resident_.size() >= kMaxResident) return false;
-  if (free_blocks_.empty()) {
-    pool_.push_back(std::make_unique<Block>());
-    free_blocks_.push_back(pool_.back().get());
+bool Machine::start_cluster() {
+  const Dim3 grid = launch_->grid;
+  const Dim3 extents = launch_->cluster;
+  const auto size = static_cast<uint32_t>(extents.count());
+  if (next_cluster_ * size >= grid.count()) return false;
+  if (!resident_.empty() && resident_.size() + size > kMaxResident) return false;
+  const Dim3 clusters{grid.x / extents.x, grid.y / extents.y, grid.z / extents.z};
+  const Dim3 corner = position(next_cluster_++, clusters);
+  Cluster* cluster = nullptr;
+  for (uint32_t rank = 0; rank < size; ++rank) {
+    if (free_blocks_.empty()) {
+      pool_.push_back(std::make_unique<Block>());
+      free_blocks_.push_back(pool_.back().get());
+    }
+    Block& block = *free_blocks_.back();
+    free_blocks_.pop_back();
+    resident_.push_back(&block);
+    const Dim3 inside = position(rank, extents);
+    block.index = {corner.x * extents.x + inside.x, corner.y * extents.y + inside.y,
+                   corner.z * extents.z + inside.z};
+    prepare(block);
+    if (rank == 0) {
+      cluster = &block.own_cluster;
+      cluster->blocks.clear();
+      cluster->live_blocks = size;
+      cluster->live = size * block.threads_total;
+      cluster->arrived = 0;
+      cluster->waiting = ThreadQueue();
+      starting_ = &block;
+    } else {
+      to_start_.push_back(&block);
+    }
+    block.cluster = cluster;
+    block.rank = rank;
+    cluster->blocks.push_back(&block);
   }
-  Block& block = *free_blocks_.back();
-  free_blocks_.pop_back();
-  resident_.push_back(&block);
-  block.index = position(next_block_++, launch_->grid);
+  if ((seed_ & 2) != 0) std::reverse(to_start_.begin(), to_start_.end());
+  return true;
+}
+
+void Machine::prepare(Block& block) {
   block.threads_total = static_cast<uint32_t>(launch_->block.count());
   block.started = 0;
   block.live = block.threads_total;
@@ -126,30 +179,51 @@ bool Machine::start_block() {
     for (Meeting& meeting : warp.meetings) meeting.mask = 0;
   }
   for (Barrier& barrier : block.barriers) barrier = Barrier();
+  block.mbarriers.clear();
+  block.warpgroups.clear();
   block.shared.begin(launch_->shared_bytes);
-  starting_ = &block;
-  return true;
 }
 
 void Machine::end_block(Block& block) {
   if (!block.shared.gaps_intact()) {
     fail(api::kIllegalAddress, "a write to shared memory went past the end of a variable");
   }
-  resident_.erase(std::find(resident_.begin(), resident_.end(), &block));
-  free_blocks_.push_back(&block);
+  if (const char* reason = copies_.reason_to_stay(block)) {
+    fail(api::kLaunchFailure, std::string("the block ended while ") + reason);
+  }
+  for (const Mbarrier& barrier : block.mbarriers) {
+    if (!barrier.valid || barrier.bytes == 0) continue;
+    fail(api::kLaunchFailure, "the block ended with an mbarrier that " + describe_state(barrier) +
+                                  ": expected and copied bytes differ");
+  }
   ++progress_;
+  if (--block.cluster->live_blocks == 0) end_cluster(*block.cluster);
+}
+
+// Until now the shared memory of all its blocks has been kept apart from new ones.
+void Machine::end_cluster(Cluster& cluster) {
+  for (Block* block : cluster.blocks) {
+    resident_.erase(std::find(resident_.begin(), resident_.end(), block));
+    free_blocks_.push_back(block);
+  }
 }
 
 bool Machine::start_thread() {
   if (starting_ == nullptr) {
     // One block after the other without a detour through the scheduler, while nobody waits.
-    if (!resident_.empty() || !ready_.empty() || !start_block()) return false;
+    if (!resident_.empty() || !ready_.empty() || !start_cluster()) return false;
   }
   Block& block = *starting_;
   const uint32_t linear = block.next;
   block.next += block.stride;
   if (block.next >= block.threads_total) block.next -= block.threads_total;
-  if (++block.started == block.threads_total) starting_ = nullptr;
+  if (++block.started == block.threads_total) {
+    starting_ = nullptr;
+    if (!to_start_.empty()) {
+      starting_ = to_start_.front();
+      to_start_.pop_front();
+    }
+  }
   Thread& thread = block.threads[linear];
   thread.linear = linear;
   thread.lane = linear % kWarpSize;
@@ -158,6 +232,8 @@ bool Machine::start_thread() {
   thread.warp = &block.warps[linear / kWarpSize];
   thread.block = &block;
   thread.worker = running_;
+  thread.copy_groups = thread.bulk_groups = thread.proxy_fences = 0;
+  thread.arrived_at_cluster = thread.passed_cluster = false;
   current_ = &thread;
   built_ins.thread = &thread;
   return true;
@@ -167,6 +243,9 @@ void Machine::exit_thread(Thread& thread) {
   Block& block = *thread.block;
   Warp& warp = *thread.warp;
   ++progress_;
+  if (!thread.copies.empty()) copies_.end_thread(thread);
+  if (!block.warpgroups.empty()) check_warpgroup_at_end(thread);
+  stop_if_given_up();
   warp.live &= ~(1u << thread.lane);
   for (Meeting& meeting : warp.meetings) {
     if (meeting.mask != 0 && meeting.arrived == (meeting.mask & warp.live)) finish(meeting);
@@ -174,6 +253,10 @@ void Machine::exit_thread(Thread& thread) {
   --block.live;
   Barrier& all = block.barriers[0];
   if (all.arrived > 0 && all.expected == 0 && all.arrived == block.live) open(all);
+  Cluster& cluster = *block.cluster;
+  --cluster.live;
+  if (thread.arrived_at_cluster) --cluster.arrived;
+  if (cluster.arrived > 0 && cluster.arrived == cluster.live) open(cluster);
   if (block.live == 0) end_block(block);
 }
 
@@ -218,6 +301,44 @@ void Machine::open(Barrier& barrier) {
   barrier.sum = 0;
   barrier.arrived = 0;
   while (!barrier.waiting.empty()) wake(barrier.waiting.pop());
+  ++progress_;
+}
+
+void Machine::cluster_arrive() {
+  Thread& thread = *current_;
+  Cluster& cluster = *thread.block->cluster;
+  if (thread.arrived_at_cluster) {
+    fail(api::kLaunchFailure, "barrier.cluster.arrive twice without a wait between");
+  }
+  thread.arrived_at_cluster = true;
+  if (++cluster.arrived == cluster.live) open(cluster);
+}
+
+void Machine::cluster_wait() {
+  Thread& thread = *current_;
+  Cluster& cluster = *thread.block->cluster;
+  if (thread.passed_cluster) {
+    thread.passed_cluster = false;
+    return;
+  }
+  if (!thread.arrived_at_cluster) {
+    fail(api::kLaunchFailure, "barrier.cluster.wait without barrier.cluster.arrive before it");
+  }
+  cluster.waiting.push(&thread);
+  sleep();
+  thread.passed_cluster = false;
+}
+
+void Machine::open(Cluster& cluster) {
+  cluster.arrived = 0;
+  for (Block* block : cluster.blocks) {
+    for (uint32_t i = 0; i < block->threads_total; ++i) {
+      Thread& thread = block->threads[i];
+      if (thread.arrived_at_cluster) thread.passed_cluster = true;
+      thread.arrived_at_cluster = false;
+    }
+  }
+  while (!cluster.waiting.empty()) wake(cluster.waiting.pop());
   ++progress_;
 }
 
@@ -272,6 +393,7 @@ void Machine::run_worker_on(Worker& worker) {
 
 void Machine::schedule() {
   while (!failed_) {
+    if (seed_ != 0 && !copies_.empty() && random() % 4 == 0) copies_.deliver_one();
     const bool prefer_ready = (seed_ & 1) != 0;
     if (starting_ != nullptr && (ready_.empty() || !prefer_ready)) {
       run_worker_on(*idle_worker());
@@ -282,7 +404,9 @@ void Machine::schedule() {
       built_ins.thread = current_;
       run_worker_on(*current_->worker);
     } else if (resident_.empty()) {
-      if (!start_block()) return;
+      if (!start_cluster()) return copies_.deliver_all();
+    } else if (copies_.deliver_one()) {
+      // Nobody could run.
     } else if (stalled()) {
       outcome_ = {api::kLaunchTimeout, deadlock_report()};
       failed_ = true;
@@ -298,7 +422,7 @@ bool Machine::stalled() {
   }
   // Perhaps they wait for a block that has not begun.
   if (idle_rounds_ > 2 || polling_.empty()) {
-    if (start_block()) return false;
+    if (start_cluster()) return false;
     if (polling_.empty() || idle_rounds_ > kPatience) return true;
   }
   ++idle_rounds_;
@@ -317,6 +441,7 @@ std::string Machine::where() const {
 std::string Machine::deadlock_report() const {
   std::string text = "deadlock in " + std::string(launch_->name);
   for (const Block* block : resident_) {
+    if (block->live == 0) continue;
     if (block != resident_.front() && text.size() > 400) return text + ", and more";
     text += ", block " + text_of(block->index) + ": threads still waiting:";
     const uint32_t warps = (block->threads_total + kWarpSize - 1) / kWarpSize;
@@ -330,6 +455,21 @@ std::string Machine::deadlock_report() const {
       text += "; barrier " + std::to_string(id) + " has " + std::to_string(barrier.arrived) +
               " of " + std::to_string(barrier.expected == 0 ? block->live : barrier.expected);
     }
+    for (const Mbarrier& barrier : block->mbarriers) {
+      if (barrier.waiting.empty()) continue;
+      text +=
+          "; " + warps_in(barrier.waiting) + " for the mbarrier that " + describe_state(barrier);
+    }
+    for (const Warpgroup& group : block->warpgroups) {
+      if (group.waiting().empty()) continue;
+      text +=
+          "; " + warps_in(group.waiting()) + " for wgmma that not all of its warpgroup committed";
+    }
+    const Cluster& cluster = *block->cluster;
+    if (cluster.arrived > 0) {
+      text += "; the cluster's barrier has " + std::to_string(cluster.arrived) + " of " +
+              std::to_string(cluster.live);
+    }
   }
   return text;
 }
@@ -342,6 +482,16 @@ void Machine::fail(api::Code code, std::string text) {
   failed_ = true;
   running_->fiber.switch_to(scheduler_);
   __builtin_unreachable();
+}
+
+void Machine::give_up(api::Code code, std::string text) {
+  if (failed_) return;
+  outcome_ = {code, std::move(text) + " in " + std::string(launch_->name)};
+  failed_ = true;
+}
+
+void Machine::stop_if_given_up() {
+  if (failed_) running_->fiber.switch_to(scheduler_);
 }
 
 void fault(api::Code code, std::string text) { machine().fail(code, std::move(text)); }

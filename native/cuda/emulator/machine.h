@@ -11,50 +11,19 @@
 #include <string_view>
 #include <vector>
 
+#include "copies.h"
 #include "cuda/runtime/api.h"
 #include "fault.h"
 #include "fiber.h"
+#include "mbarrier.h"
 #include "memory.h"
 #include "shared_memory.h"
+#include "thread.h"
+#include "warpgroup.h"
 
 namespace mixprec::cuda::emulator {
 
 inline constexpr uint32_t kWarpSize = 32;
-
-struct Block;
-struct Warp;
-struct Worker;
-
-struct Thread {
-  Dim3 index;
-  uint32_t linear = 0;
-  uint32_t lane = 0;
-  Warp* warp = nullptr;
-  Block* block = nullptr;
-  Worker* worker = nullptr;
-  Thread* next = nullptr;    // in the one queue that holds this thread
-  void* operands = nullptr;  // of the instruction in which it meets others
-};
-
-// A first-in, first-out queue through Thread::next.
-class ThreadQueue {
- public:
-  bool empty() const { return first_ == nullptr; }
-  void push(Thread* thread) {
-    thread->next = nullptr;
-    (first_ == nullptr ? first_ : last_->next) = thread;
-    last_ = thread;
-  }
-  Thread* pop() {
-    Thread* thread = first_;
-    first_ = thread->next;
-    return thread;
-  }
-
- private:
-  Thread* first_ = nullptr;
-  Thread* last_ = nullptr;
-};
 
 // Lanes on their way into one instruction. `complete` does the work of all of them.
 struct Meeting {
@@ -77,8 +46,21 @@ struct Barrier {
   ThreadQueue waiting;
 };
 
+// The blocks that run together and reach each other's shared memory; of one block, if the launch
+// asks for no clusters.
+struct Cluster {
+  std::vector<Block*> blocks;  // by rank
+  uint32_t live_blocks = 0;
+  uint32_t live = 0;     // threads
+  uint32_t arrived = 0;  // at the cluster's barrier
+  ThreadQueue waiting;
+};
+
 struct Block {
   Dim3 index;
+  Cluster* cluster = nullptr;
+  uint32_t rank = 0;
+  Cluster own_cluster;  // of the block of rank 0
   uint32_t threads_total = 0;
   uint32_t started = 0;
   uint32_t live = 0;
@@ -87,6 +69,8 @@ struct Block {
   std::vector<Warp> warps;
   Barrier barriers[16];
   SharedMemory shared;
+  std::deque<Mbarrier> mbarriers;
+  std::vector<Warpgroup> warpgroups;  // made when the first wgmma asks
 };
 
 // One kernel launch.
@@ -127,13 +111,28 @@ class Machine {
   int64_t arrive(uint32_t barrier, uint32_t expected, int64_t value, bool wait);
   Meeting& join(uint32_t mask, void (*complete)(Thread*, uint32_t));
   void finish(Meeting& meeting);
+  // The cluster's barrier, in two halves.
+  void cluster_arrive();
+  void cluster_wait();
+  Copies& copies() { return copies_; }
   [[noreturn]] void fail(api::Code code, std::string text);
+  // As fail(), for what is found outside of the thread that is to blame: the kernel ends soon.
+  void give_up(api::Code code, std::string text);
+  void stop_if_given_up();
+  // Something that may end another thread's wait.
+  void note_progress() { ++progress_; }
+  // Whether a seed asks for another order than the plainest.
+  bool is_shuffled() const { return seed_ != 0; }
+  uint32_t seed() const { return seed_; }
   uint32_t random();
 
  private:
   friend void run_worker();
-  bool start_block();
+  bool start_cluster();
+  void prepare(Block& block);
   void end_block(Block& block);
+  void end_cluster(Cluster& cluster);
+  void open(Cluster& cluster);
   bool start_thread();
   void exit_thread(Thread& thread);
   void open(Barrier& barrier);
@@ -153,10 +152,12 @@ class Machine {
   std::vector<std::unique_ptr<Block>> pool_;
   std::vector<Block*> resident_;
   std::vector<Block*> free_blocks_;
-  Block* starting_ = nullptr;  // the resident block that has threads to start
+  Block* starting_ = nullptr;    // the resident block that has threads to start
+  std::deque<Block*> to_start_;  // blocks of the same cluster that are next
   ThreadQueue ready_;
   ThreadQueue polling_;
-  uint64_t next_block_ = 0;
+  Copies copies_{*this};
+  uint64_t next_cluster_ = 0;
   uint64_t progress_ = 0;  // counts all that can end somebody's wait
   uint64_t polled_progress_ = 0;
   int idle_rounds_ = 0;

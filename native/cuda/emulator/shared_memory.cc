@@ -1,5 +1,6 @@
 #include "shared_memory.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace mixprec::cuda::emulator {
@@ -25,6 +26,11 @@ SharedMemory::SharedMemory() : memory_(new uint8_t[kBytes + 1024]) {
 
 void SharedMemory::begin(size_t dynamic_bytes) {
   if (used_ > 0) std::memset(base_, kPoison, aligned(used_) + kGap);
+  if (tracked_) {
+    std::fill(copies_.begin(), copies_.end(), uint8_t{0});
+    std::fill(stores_.begin(), stores_.end(), 0u);
+    tracked_ = false;
+  }
   variables_.clear();
   static_bytes_ = 0;
   used_ = dynamic_bytes;
@@ -51,6 +57,41 @@ bool SharedMemory::gaps_intact() const {
     }
   }
   return true;
+}
+
+void SharedMemory::track() {
+  if (tracked_) [[likely]]
+    return;
+  copies_.resize(kBytes / 4);
+  stores_.resize(kBytes / 16);
+  tracked_ = true;
+}
+
+void SharedMemory::begin_copy(uint32_t offset, uint32_t bytes) {
+  track();
+  std::memset(base_ + offset, kPoison, bytes);
+  for (uint32_t word = offset / 4; word < (offset + bytes) / 4; ++word) ++copies_[word];
+  for (uint32_t granule = offset / 16; granule <= (offset + bytes - 1) / 16; ++granule) {
+    stores_[granule] = 0;
+  }
+}
+
+void SharedMemory::end_copy(uint32_t offset, uint32_t bytes) {
+  for (uint32_t word = offset / 4; word < (offset + bytes) / 4; ++word) --copies_[word];
+}
+
+bool SharedMemory::in_flight(uint32_t offset, uint32_t bytes) const {
+  if (!tracked_) return false;
+  uint8_t any = 0;
+  for (uint32_t word = offset / 4; word <= (offset + bytes - 1) / 4; ++word) any |= copies_[word];
+  return any != 0;
+}
+
+void SharedMemory::note_store(uint32_t offset, uint32_t bytes, uint32_t thread, uint32_t fences) {
+  track();
+  for (uint32_t granule = offset / 16; granule <= (offset + bytes - 1) / 16; ++granule) {
+    stores_[granule] = fences * 2048 + thread + 1;
+  }
 }
 
 }  // namespace mixprec::cuda::emulator

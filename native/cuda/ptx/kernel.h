@@ -60,6 +60,20 @@ T* shared_variable(const void* site) {
 
 #endif
 
+// Whether the compilation under way is for a GPU that has the instructions of sm_90, and those of
+// sm_90a, which no other GPU has. A kernel that uses them puts its body into #if; the host must not
+// launch it on another GPU.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define MIXPREC_HAS_SM90 1
+#else
+#define MIXPREC_HAS_SM90 0
+#endif
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define MIXPREC_HAS_SM90A 1
+#else
+#define MIXPREC_HAS_SM90A 0
+#endif
+
 namespace mixprec::cuda {
 
 inline constexpr uint32_t kFullMask = 0xffffffffu;

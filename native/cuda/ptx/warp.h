@@ -84,6 +84,14 @@ inline void sync_warp(uint32_t mask = kFullMask) {
   emulator::warp_meet(mask, mine, [](Nothing* const*) {});
 }
 
+// True for one lane of `mask`, the same one every time (PTX ISA 9.7.13.14 elect.sync, sm_90). Which
+// one is not said, so with a seed it is another than the first.
+inline bool elect_one(uint32_t mask = kFullMask) {
+  sync_warp(mask);
+  const bool last = (emulator::machine().seed() & 1) != 0;
+  return lane_id() == static_cast<uint32_t>(last ? 31 - __builtin_clz(mask) : __builtin_ctz(mask));
+}
+
 #else
 
 // %laneid, PTX ISA 10.
@@ -121,6 +129,18 @@ MIXPREC_DEVICE bool all(bool predicate, uint32_t mask = kFullMask) {
   return __all_sync(mask, predicate) != 0;
 }
 MIXPREC_DEVICE void sync_warp(uint32_t mask = kFullMask) { __syncwarp(mask); }
+
+MIXPREC_DEVICE bool elect_one(uint32_t mask = kFullMask) {
+  uint32_t elected;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "elect.sync _|p, %1;\n"
+      "selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(elected)
+      : "r"(mask)
+      : "memory");
+  return elected != 0;
+}
 
 #endif
 

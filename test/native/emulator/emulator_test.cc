@@ -1,94 +1,17 @@
 // The emulator itself: what threads of a block do together, and that it reports every fault planted
 // in a kernel, with the kernel's name. Built in the emulated build only.
-#include "cuda/emulator/fault.h"
 #include "cuda/kernels/reduce_block.h"
 #include "cuda/ptx/atomic.h"
 #include "cuda/ptx/barrier.h"
 #include "cuda/ptx/memory.h"
 #include "cuda/ptx/warp.h"
-#include "cuda/runtime/allocator.h"
-#include "cuda/runtime/device.h"
-#include "cuda/runtime/launch.h"
-#include "testing.h"
+#include "device_testing.h"
 
 using namespace mixprec;
 using namespace mixprec::cuda;
+using namespace mixprec::cuda::testing;
 
 namespace {
-
-api::Stream stream() {
-  static api::Stream made = [] {
-    api::Stream handle = nullptr;
-    api::create_stream(&handle);
-    return handle;
-  }();
-  return made;
-}
-
-CachingAllocator& allocator() {
-  static auto* const made = new CachingAllocator(0, stream());
-  return *made;
-}
-
-// Elements on the device, from `values` or never written.
-template <class T>
-struct DeviceArray {
-  explicit DeviceArray(size_t count_)
-      : count(count_), data(static_cast<T*>(allocator().allocate(count_ * sizeof(T)))) {}
-  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
-    api::copy_to_device(data, values.data(), count * sizeof(T), stream());
-    api::synchronize_stream(stream());
-  }
-  ~DeviceArray() { allocator().deallocate(data); }
-  std::vector<T> read() const {
-    std::vector<T> values(count);
-    api::copy_to_host(values.data(), data, count * sizeof(T), stream());
-    api::synchronize_stream(stream());
-    return values;
-  }
-  size_t count;
-  T* data;
-};
-
-std::vector<float> ramp(size_t count) {
-  std::vector<float> values(count);
-  for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i);
-  return values;
-}
-
-LaunchConfig config(uint32_t blocks, uint32_t threads, size_t shared = 0) {
-  LaunchConfig made;
-  made.stream = stream();
-  made.grid = blocks;
-  made.block = threads;
-  made.shared_bytes = shared;
-  return made;
-}
-
-// The report of the fault that the device died of, after which it is brought back to life.
-std::string report_of(api::Code expected) {
-  const api::Code code = api::synchronize_stream(stream());
-  const std::string report = emulator::last_report();
-  EXPECT(code == expected, "code " + std::to_string(code) + ", report: " + report);
-  emulator::revive();
-  return report;
-}
-void expect_in(const std::string& report, const std::string& part) {
-  EXPECT(report.find(part) != std::string::npos, "\"" + part + "\" is not in: " + report);
-}
-void expect_healthy() {
-  const api::Code code = api::synchronize_stream(stream());
-  EXPECT(code == api::kSuccess, emulator::last_report());
-}
-
-// A launch that may fail at once, since the fault is sometimes there before the call returns.
-template <auto kernel, class... Arguments>
-void attempt(const LaunchConfig& where, Arguments... arguments) {
-  try {
-    launch<kernel>(where, arguments...);
-  } catch (const Error&) {
-  }
-}
 
 // ---- What works ----
 
