@@ -28,12 +28,31 @@ struct MinCombine {
   }
 };
 
+// The value of the lane whose number differs in the bits of `distance`: of numbers, and of structs
+// of them word by word.
+template <class T>
+MIXPREC_DEVICE T exchanged(const T& value, int distance) {
+  if constexpr (std::is_arithmetic_v<T>) {
+    return ptx::shuffle_xor(value, distance);
+  } else {
+    static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % 4 == 0);
+    constexpr int kWords = sizeof(T) / 4;
+    uint32_t words[kWords];
+    __builtin_memcpy(words, &value, sizeof(T));
+    MIXPREC_UNROLL
+    for (int i = 0; i < kWords; ++i) words[i] = ptx::shuffle_xor(words[i], distance);
+    T other;
+    __builtin_memcpy(&other, words, sizeof(T));
+    return other;
+  }
+}
+
 // Over `kLanes` neighbouring lanes (a power of two), all of which must come.
 template <int kLanes = kWarpLanes, class T, class Combine>
 MIXPREC_DEVICE T warp_reduce(T value, Combine combine) {
   MIXPREC_UNROLL
   for (int distance = kLanes / 2; distance > 0; distance /= 2) {
-    value = combine(value, ptx::shuffle_xor(value, distance));
+    value = combine(value, exchanged(value, distance));
   }
   return value;
 }

@@ -9,7 +9,8 @@
 namespace mixprec::cuda::api {
 namespace {
 
-constexpr size_t kDefaultSharedLimit = 48 << 10;
+// 48 KiB less what a kernel may have of static shared memory.
+constexpr size_t kDefaultSharedLimit = 32 << 10;
 
 cudaStream_t native(Stream stream) { return reinterpret_cast<cudaStream_t>(stream); }
 cudaEvent_t native(Event event) { return reinterpret_cast<cudaEvent_t>(event); }
