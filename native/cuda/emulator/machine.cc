@@ -1,6 +1,7 @@
 #include "machine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <numeric>
 
@@ -25,6 +26,11 @@ constexpr size_t kMaxResident = 256;
 uint32_t seed_from_environment() {
   const char* text = std::getenv("MIXPREC_EMULATOR_SEED");
   return text == nullptr ? 0 : static_cast<uint32_t>(std::strtoul(text, nullptr, 10));
+}
+
+std::atomic<uint32_t>& chosen_seed() {
+  static std::atomic<uint32_t> seed{seed_from_environment()};
+  return seed;
 }
 
 Dim3 position(uint64_t linear, Dim3 extents) {
@@ -63,8 +69,9 @@ std::string warps_in(const ThreadQueue& queue) {
 }  // namespace
 
 Machine& machine_of_this_thread() {
-  static thread_local Machine instance;
-  return instance;
+  // Not in the thread's static memory, of which a loaded library gets little.
+  static thread_local const auto instance = std::make_unique<Machine>();
+  return *instance;
 }
 
 void run_worker() {
@@ -79,7 +86,7 @@ void run_worker() {
   }
 }
 
-Machine::Machine() : seed_(seed_from_environment()), random_(seed_ * 2654435761u + 1) {}
+Machine::Machine() = default;
 Machine::~Machine() = default;
 
 uint32_t Machine::random() {
@@ -89,6 +96,9 @@ uint32_t Machine::random() {
 
 Outcome Machine::run(const Launch& launch) {
   launch_ = &launch;
+  const uint32_t seed = chosen_seed().load(std::memory_order_relaxed);
+  if (seed != seed_) random_ = seed * 2654435761u + 1;
+  seed_ = seed;
   next_cluster_ = 0;
   progress_ = polled_progress_ = 0;
   idle_rounds_ = 0;
@@ -493,6 +503,8 @@ void Machine::give_up(api::Code code, std::string text) {
 void Machine::stop_if_given_up() {
   if (failed_) running_->fiber.switch_to(scheduler_);
 }
+
+void set_seed(uint32_t seed) { chosen_seed().store(seed); }
 
 void fault(api::Code code, std::string text) { machine().fail(code, std::move(text)); }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <memory>
 
 #include "cuda/runtime/tensor_map.h"
 #include "machine.h"
@@ -112,6 +113,13 @@ struct Matrices {
   T a[kRows * kMostDepth];
   T b[kMostDepth * kMostColumns];
 };
+
+// Of this thread, and not in its static memory, of which a loaded library gets little.
+template <class T>
+Matrices<T>& scratch() {
+  static thread_local const auto matrices = std::make_unique<Matrices<T>>();
+  return *matrices;
+}
 
 template <class T, class Convert>
 void gather(const WgmmaProduct& product, Matrices<T>& matrices, const Convert& convert) {
@@ -278,7 +286,7 @@ void Warpgroup::run(WgmmaProduct& product) {
   const WgmmaShape& shape = product.shape;
   const int depth = depth_of(shape.type);
   if (shape.type == OperandType::kInt8) {
-    static thread_local Matrices<int8_t> matrices;
+    Matrices<int8_t>& matrices = scratch<int8_t>();
     gather(product, matrices, [](const uint8_t* element) { return static_cast<int8_t>(*element); });
     std::vector<int32_t> sums(tile.size());
     std::memcpy(sums.data(), tile.data(), tile.size() * 4);
@@ -286,7 +294,7 @@ void Warpgroup::run(WgmmaProduct& product) {
     std::memcpy(tile.data(), sums.data(), tile.size() * 4);
     return;
   }
-  static thread_local Matrices<float> matrices;
+  Matrices<float>& matrices = scratch<float>();
   gather(product, matrices,
          [&](const uint8_t* element) { return float_value(element, shape.type); });
   tensor_core(kRows, shape.n, depth, depth, matrices.a, matrices.b, tile.data());
