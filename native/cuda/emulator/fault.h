@@ -2,6 +2,7 @@
 // the same mistake would leave on a GPU.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "cuda/runtime/api.h"
@@ -16,5 +17,8 @@ namespace mixprec::cuda::emulator {
 std::string last_report();
 // Brings the device back to life, which no real device can do: for tests that plant faults.
 void revive();
+// Another order of threads and copies, as by MIXPREC_EMULATOR_SEED, for the kernels that begin from
+// now on.
+void set_seed(uint32_t seed);
 
 }  // namespace mixprec::cuda::emulator

@@ -244,18 +244,21 @@ __global__ void ring_kernel(const float* from, float* out, int rounds) {
 }
 
 DEVICE_TEST(90, "bulk copies through a ring of mbarriers") {
-  constexpr int kRounds = 7;
-  DeviceArray<float> from(ramp(256 * kRounds));
-  DeviceArray<float> out(257);
-  launch<ring_kernel>(config(1, 288), from.data, out.data, kRounds);
-  const std::vector<float> result = out.read();
-  for (int i = 0; i < 256; ++i) {
-    float sum = 0;
-    for (int round = 0; round < kRounds; ++round) sum += static_cast<float>(round * 256 + 255 - i);
-    EXPECT_EQ(result[static_cast<size_t>(i)], sum);
-  }
-  EXPECT_EQ(result[256], result[0]);
-  expect_healthy();
+  each_order([] {
+    constexpr int kRounds = 7;
+    DeviceArray<float> from(ramp(256 * kRounds));
+    DeviceArray<float> out(257);
+    launch<ring_kernel>(config(1, 288), from.data, out.data, kRounds);
+    const std::vector<float> result = out.read();
+    for (int i = 0; i < 256; ++i) {
+      float sum = 0;
+      for (int round = 0; round < kRounds; ++round)
+        sum += static_cast<float>(round * 256 + 255 - i);
+      EXPECT_EQ(result[static_cast<size_t>(i)], sum);
+    }
+    EXPECT_EQ(result[256], result[0]);
+    expect_healthy();
+  });
 }
 
 // cp.async that arrives at an mbarrier by itself.
@@ -279,12 +282,14 @@ __global__ void arriving_copies_kernel(const float* from, float* out) {
 }
 
 DEVICE_TEST(90, "cp.async arrives at an mbarrier") {
-  DeviceArray<float> from(ramp(128));
-  DeviceArray<float> out(64);
-  launch<arriving_copies_kernel>(config(1, 128), from.data, out.data);
-  const std::vector<float> result = out.read();
-  for (size_t i = 0; i < 64; ++i) EXPECT_EQ(result[i], 127.0f - static_cast<float>(i));
-  expect_healthy();
+  each_order([] {
+    DeviceArray<float> from(ramp(128));
+    DeviceArray<float> out(64);
+    launch<arriving_copies_kernel>(config(1, 128), from.data, out.data);
+    const std::vector<float> result = out.read();
+    for (size_t i = 0; i < 64; ++i) EXPECT_EQ(result[i], 127.0f - static_cast<float>(i));
+    expect_healthy();
+  });
 }
 
 // ---- Clusters ----
@@ -330,34 +335,36 @@ __global__ void cluster_kernel(MIXPREC_GRID_CONSTANT(TensorMap) map, float* out)
 }
 
 DEVICE_TEST(90, "multicast and mail between the blocks of clusters") {
-  constexpr int kBlocks = 4;
-  constexpr int kClusters = 3;
-  DeviceArray<float> from(ramp(32 * 8 * kBlocks * kClusters));
-  DeviceArray<float> out(kBlocks * kClusters);
-  TensorMapDesc desc;
-  desc.dtype = DType::kFloat32;
-  desc.data = from.data;
-  desc.extents[0] = 32;
-  desc.extents[1] = 8 * kBlocks * kClusters;
-  desc.byte_strides[1] = 128;
-  desc.box[0] = 32;
-  desc.box[1] = 8;
-  TensorMap map;
-  EXPECT_EQ(api::encode_tensor_map(&map, desc), api::kSuccess);
-  launch<cluster_kernel>(config(Dim3(kBlocks, kClusters), 64, 1024 * kBlocks, Dim3(kBlocks)), map,
-                         out.data);
-  const std::vector<float> result = out.read();
-  for (int cluster = 0; cluster < kClusters; ++cluster) {
-    float sum = 0;
-    for (int i = 0; i < 256 * kBlocks; ++i) {
-      sum += static_cast<float>(cluster * 256 * kBlocks + i);
+  each_order([] {
+    constexpr int kBlocks = 4;
+    constexpr int kClusters = 3;
+    DeviceArray<float> from(ramp(32 * 8 * kBlocks * kClusters));
+    DeviceArray<float> out(kBlocks * kClusters);
+    TensorMapDesc desc;
+    desc.dtype = DType::kFloat32;
+    desc.data = from.data;
+    desc.extents[0] = 32;
+    desc.extents[1] = 8 * kBlocks * kClusters;
+    desc.byte_strides[1] = 128;
+    desc.box[0] = 32;
+    desc.box[1] = 8;
+    TensorMap map;
+    EXPECT_EQ(api::encode_tensor_map(&map, desc), api::kSuccess);
+    launch<cluster_kernel>(config(Dim3(kBlocks, kClusters), 64, 1024 * kBlocks, Dim3(kBlocks)), map,
+                           out.data);
+    const std::vector<float> result = out.read();
+    for (int cluster = 0; cluster < kClusters; ++cluster) {
+      float sum = 0;
+      for (int i = 0; i < 256 * kBlocks; ++i) {
+        sum += static_cast<float>(cluster * 256 * kBlocks + i);
+      }
+      for (int rank = 0; rank < kBlocks; ++rank) {
+        const auto sender = static_cast<float>((rank + kBlocks - 1) % kBlocks);
+        EXPECT_EQ(result[static_cast<size_t>(cluster * kBlocks + rank)], sum + sender);
+      }
     }
-    for (int rank = 0; rank < kBlocks; ++rank) {
-      const auto sender = static_cast<float>((rank + kBlocks - 1) % kBlocks);
-      EXPECT_EQ(result[static_cast<size_t>(cluster * kBlocks + rank)], sum + sender);
-    }
-  }
-  expect_healthy();
+    expect_healthy();
+  });
 }
 
 }  // namespace

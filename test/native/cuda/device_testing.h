@@ -116,6 +116,20 @@ inline std::string report_of(api::Code expected) {
 
 #endif
 
+// Calls `body` once on a GPU, and in the emulator for several orders of threads and copies.
+template <class Body>
+void each_order(const Body& body) {
+#if defined(MIXPREC_CUDA_EMULATED)
+  for (uint32_t seed = 0; seed < 6; ++seed) {
+    emulator::set_seed(seed);
+    body();
+  }
+  emulator::set_seed(0);
+#else
+  body();
+#endif
+}
+
 // ---- Numbers ----
 
 inline std::vector<float> ramp(size_t count) {
