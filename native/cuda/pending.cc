@@ -21,12 +21,5 @@ MIXPREC_PENDING(unfold)
 MIXPREC_PENDING(fold)
 MIXPREC_PENDING(attention)
 MIXPREC_PENDING(attention_grad)
-MIXPREC_PENDING(adam_step)
-MIXPREC_PENDING(sgd_step)
-MIXPREC_PENDING(unscale_grads)
-MIXPREC_PENDING(grad_norm)
-MIXPREC_PENDING(clip_grads)
-MIXPREC_PENDING(clamp_grads)
-MIXPREC_PENDING(scaler_update)
 
 }  // namespace mixprec::cuda
