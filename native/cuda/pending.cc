@@ -9,10 +9,6 @@ namespace mixprec::cuda {
     throw Error(ErrorCode::kDevice, #name " is not implemented on cuda yet; use \"cpu\""); \
   }
 
-MIXPREC_PENDING(cumsum)
-MIXPREC_PENDING(sort)
-MIXPREC_PENDING(topk)
-MIXPREC_PENDING(multinomial)
 MIXPREC_PENDING(attention)
 MIXPREC_PENDING(attention_grad)
 
