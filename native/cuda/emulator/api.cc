@@ -1,6 +1,7 @@
 // The device API of runtime/api.h over emulated memory, streams and kernels. What it emulates is
 // set in the environment: MIXPREC_EMULATOR_DEVICES (default 1), MIXPREC_EMULATOR_MEMORY in MiB
-// (default 8192), MIXPREC_EMULATOR_CAPABILITY (default 90), MIXPREC_EMULATOR_SEED (default 0).
+// (default 8192), MIXPREC_EMULATOR_CAPABILITY (default 90), MIXPREC_EMULATOR_SEED (default 0),
+// MIXPREC_EMULATOR_FAULT (part of a kernel's name: its first launch fails).
 #include "cuda/runtime/api.h"
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include "cuda/runtime/launch.h"
 #include "fault.h"
@@ -38,6 +40,12 @@ int emulated_devices() {
 }
 size_t emulated_memory() {
   return static_cast<size_t>(setting("MIXPREC_EMULATOR_MEMORY", 8192)) << 20;
+}
+
+// Whether a test wants the kernel to fail, to see what becomes of a process whose device has died.
+bool is_to_fail(std::string_view kernel) {
+  static const char* const part = std::getenv("MIXPREC_EMULATOR_FAULT");
+  return part != nullptr && kernel.find(part) != std::string_view::npos;
 }
 
 // Bytes that cudaMalloc would have given out, by device.
@@ -96,6 +104,9 @@ api::Code submit(const LaunchConfig& config, const BoundKernel& kernel) {
   launch.arguments = kernel.arguments;
   return config.stream->enqueue([launch, kernel, arguments] {
     if (device_error() != api::kSuccess) return;
+    if (is_to_fail(kernel.name)) {
+      return set_device_error(api::kIllegalAddress, "planted fault in " + std::string(kernel.name));
+    }
     const Outcome outcome = machine_of_this_thread().run(launch);
     if (outcome.code != api::kSuccess) {
       set_device_error(outcome.code, outcome.report);
