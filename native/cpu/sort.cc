@@ -95,8 +95,9 @@ void sort_first(Entry* entries, int64_t n, int64_t k) {
   } else if (k <= n / 16) {
     std::partial_sort(entries, entries + k, entries + n);
   } else {
+    // Not sort_all(), which leaves equal keys in an order that is lost here.
     std::nth_element(entries, entries + k, entries + n);
-    sort_all(entries, k);
+    std::sort(entries, entries + k);
   }
 }
 

@@ -96,6 +96,14 @@ describe("order", () => {
     expect(mp.topk(x, 2, { largest: false }).values.toArray()).toEqual([1, 1]);
   });
 
+  it("keeps the order of equal elements in any share of a long row", () => {
+    const x = mp.zeros([3000]);
+    for (const k of [10, 400, 600, 2000, 2999, 3000]) {
+      const { indices } = mp.topk(x, k);
+      expect(indices.toArray()).toEqual(Array.from({ length: k }, (_, i) => i));
+    }
+  });
+
   it("takes no more than there is", () => {
     expect(() => mp.topk(mp.ones([3]), 4)).toThrow(/topk: expected k from 0 to 3, got 4/);
     expect(() => mp.topk(mp.ones([3]), 1.5)).toThrow(mp.ArgumentError);
