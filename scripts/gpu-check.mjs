@@ -98,11 +98,16 @@ function findTool(name) {
 
 const end = { at: Infinity };
 
-/** Runs a command, showing what it prints; ends it when the time is up. */
-function run(name, command, args, { env = {}, quiet = false } = {}) {
+/**
+ * Runs a command, showing what it prints; ends it when the time is up. `judge` says what is wrong
+ * with the output of one that ended well.
+ */
+function run(name, command, args, { env = {}, quiet = false, judge = () => "" } = {}) {
   const start = performance.now();
   const left = end.at - start;
-  if (left <= 0) return Promise.resolve({ name, passed: false, problem: "no time was left" });
+  if (left <= 0) {
+    return Promise.resolve({ name, passed: false, problem: "no time was left", output: "" });
+  }
   return new Promise((resolve) => {
     const child = spawn(command, args, { cwd: root, env: { ...process.env, ...env } });
     let output = "";
@@ -127,8 +132,8 @@ function run(name, command, args, { env = {}, quiet = false } = {}) {
     child.on("error", (error) => finish(false, error.message));
     child.on("close", (code, signal) => {
       if (late) finish(false, "the time was up");
-      else
-        finish(code === 0, code === 0 ? "" : signal ? `ended by ${signal}` : `exit code ${code}`);
+      else if (code !== 0) finish(false, signal ? `ended by ${signal}` : `exit code ${code}`);
+      else finish(judge(output) === "", judge(output));
     });
   });
 }
@@ -143,6 +148,14 @@ function executables(folder) {
   return existsSync(directory) ? readdirSync(directory).sort() : [];
 }
 
+/** Runs a native test, and names the cases that the device cannot run. */
+async function runNative(name, command, args) {
+  const judge = (output) => (output.includes("lacks sm_80") ? "found no device to run on" : "");
+  const result = await run(name, command, args, { quiet: true, judge });
+  const notRun = [...result.output.matchAll(/^not run, (.*)$/gm)].map((match) => match[1]);
+  return { ...brief(result), ...(notRun.length > 0 ? { notRun } : {}) };
+}
+
 /** Native tests that launch kernels, by the names of their sources. */
 function deviceTests() {
   const folder = path.join(root, "test/native/cuda");
@@ -155,10 +168,7 @@ async function checkTests() {
   const results = [];
   for (const name of executables("native_tests")) {
     const file = path.join(root, "build/native_tests", name);
-    const result = await run(`native ${name}`, file, [], { quiet: true });
-    // A case that the device cannot run says so; on a device that should run all, that is worth a line.
-    const left = [...result.output.matchAll(/^not run, (.*)$/gm)].map((match) => match[1]);
-    results.push({ ...brief(result), ...(left.length > 0 ? { notRun: left } : {}) });
+    results.push(await runNative(`native ${name}`, file, []));
   }
   const report = path.join(root, "build/gpu-check.vitest.json");
   rmSync(report, { force: true });
@@ -187,7 +197,7 @@ async function checkSanitizers() {
     for (const check of ["memcheck", "racecheck"]) {
       const file = path.join(root, "build/native_tests", name);
       const args = ["--tool", check, "--error-exitcode", "9", file];
-      results.push(brief(await run(`${check} ${name}`, tool, args, { quiet: true })));
+      results.push(await runNative(`${check} ${name}`, tool, args));
     }
   }
   return results;
@@ -207,7 +217,8 @@ export function jsonLines(output) {
 
 async function checkBenchmarks() {
   const benchmark = async (name, command, args, env) => {
-    const result = await run(name, command, args, { env });
+    const judge = (output) => (jsonLines(output).length > 0 ? "" : "measured nothing");
+    const result = await run(name, command, args, { env, judge });
     return { ...brief(result), measured: jsonLines(result.output) };
   };
   const results = [];

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "cuda/runtime/tensor_map.h"
@@ -74,7 +75,10 @@ class Copies {
   std::vector<Thread*> threads_;  // that have copies of their own under way, or had
 };
 
-// What ptx/tma.h calls: checks everything, then starts the copies.
+// Faults unless the global memory of a copy has the bits of `state` (see memory.h).
+void check_copied(const std::string& what, const void* data, uint32_t bytes, uint8_t state);
+
+// What ptx/bulk_copy.h calls: checks everything, then starts the copies.
 void tensor_load(uint32_t address, const TensorMap& map, uint32_t mbarrier, int rank,
                  const int32_t (&corner)[5], uint32_t block_mask);
 void tensor_store(const TensorMap& map, uint32_t address, int rank, const int32_t (&corner)[5]);

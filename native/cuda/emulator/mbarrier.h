@@ -22,6 +22,8 @@ struct Mbarrier {
   bool valid = false;
   ThreadQueue waiting;
 };
+// "lies at shared byte 64 (phase 0, 1 of 2 arrivals, 0 bytes outstanding)".
+std::string describe_state(const Mbarrier& barrier);
 
 // A place in the shared memory of a block of the thread's cluster.
 struct SharedPlace {

@@ -161,6 +161,8 @@ enum class Misuse {
   kOutOfShared,
   kPastParity,
   kBytesLeft,
+  kBoxPastMemory,
+  kUnwrittenBox,
 };
 
 template <Misuse kMisuse>
@@ -197,17 +199,25 @@ __global__ void misuse_kernel(MIXPREC_GRID_CONSTANT(TensorMap) map, const float*
       return ptx::mbarrier_wait(mbarrier, 2);
     case Misuse::kBytesLeft:
       return ptx::mbarrier_expect_tx(mbarrier, 16);
+    case Misuse::kBoxPastMemory:
+      return ptx::tensor_load(tile, map, mbarrier, 0, 48);
+    case Misuse::kUnwrittenBox:
+      return ptx::tensor_load(tile, map, mbarrier, 0, 32);
   }
 }
 
 template <Misuse kMisuse>
 void expect_misuse(api::Code code, const std::string& part) {
-  DeviceArray<float> data(ramp(64 * 32));
+  DeviceArray<float> data(64 * 48);
+  const std::vector<float> values = ramp(64 * 32);
+  api::copy_to_device(data.data, values.data(), values.size() * 4, stream());
+  api::synchronize_stream(stream());
   TensorMapDesc desc;
   desc.dtype = DType::kFloat32;
   desc.data = data.data;
   desc.extents[0] = desc.box[0] = 64;
-  desc.extents[1] = desc.box[1] = 16;
+  desc.extents[1] = 64;  // more than there are
+  desc.box[1] = 16;
   desc.byte_strides[1] = 256;
   TensorMap map;
   EXPECT_EQ(api::encode_tensor_map(&map, desc), api::kSuccess);
@@ -227,6 +237,10 @@ TEST("misused mbarriers, copies and clusters") {
   expect_misuse<Misuse::kOutOfShared>(api::kIllegalAddress, "out of bounds: shared byte 65536");
   expect_misuse<Misuse::kPastParity>(api::kLaunchFailure, "0 or 1, not 2");
   expect_misuse<Misuse::kBytesLeft>(api::kLaunchFailure, "expected and copied bytes differ");
+  expect_misuse<Misuse::kBoxPastMemory>(
+      api::kIllegalAddress, "TMA load of the box at (0, 48) touches memory that is not allocated");
+  expect_misuse<Misuse::kUnwrittenBox>(
+      api::kIllegalAddress, "TMA load of the box at (0, 32) reads memory that nobody wrote");
 }
 
 template <bool kWait>
