@@ -198,7 +198,7 @@ describe("any data", () => {
     fc.assert(
       fc.property(shape, fc.infiniteStream(fc.double()), (extents, numbers) => {
         const count = extents.reduce((a, b) => a * b, 1);
-        const data = Float64Array.from({ length: count }, () => numbers.next().value!);
+        const data = Float64Array.from({ length: count }, () => numbers.next().value as number);
         const nest = (dim: number, at: number, block: number): mp.NestedArray => {
           if (dim === extents.length) return data[at]!;
           const inner = block / extents[dim]!;
