@@ -88,7 +88,8 @@ inline void run_op(Backend& backend, int32_t op, OpCall& call) {
   };
   check(op >= 0 && op < kOpCount, "an op code that does not exist was called");
   call.name = kOpNames[op];
-  (backend.*kMethods[op])(call);
+  const Method method = kMethods[op];
+  (backend.*method)(call);
 }
 
 }  // namespace mixprec
