@@ -41,6 +41,7 @@ class Argument {
 class Surroundings {
   private readonly random = { ...context.random };
   private readonly precision = context.matmulPrecision;
+  private readonly defaultDtype = context.defaultDtype;
   private readonly autocast = context.autocast;
 
   /** Runs `fn` as it was then, but with nothing cached in the autocast region, which may have ended. */
@@ -48,12 +49,14 @@ class Surroundings {
     const present = {
       random: { ...context.random },
       matmulPrecision: context.matmulPrecision,
+      defaultDtype: context.defaultDtype,
       autocast: context.autocast,
       gradEnabled: context.gradEnabled,
     };
     const cache: AutocastState["cache"] = this.autocast?.cache ? new Map() : null;
     Object.assign(context.random, this.random);
     context.matmulPrecision = this.precision;
+    context.defaultDtype = this.defaultDtype;
     context.autocast = this.autocast && { ...this.autocast, cache };
     context.gradEnabled = true;
     try {

@@ -1,8 +1,8 @@
 // The only global state of the library, one set per thread of JavaScript: grad mode, autocast, tidy
-// scopes, float32 matmul precision, the random generator.
+// scopes, default dtype, float32 matmul precision, the random generator.
 
-import { ArgumentError, GradError } from "../errors.js";
-import type { FloatDType } from "../dtype.js";
+import { ArgumentError, DTypeError, GradError } from "../errors.js";
+import { checkDType, isFloating, type DType, type FloatDType } from "../dtype.js";
 import type { StorageState } from "../native.js";
 import type { CastPolicy } from "./policy.js";
 import type { Tensor } from "./tensor.js";
@@ -51,6 +51,8 @@ export const context = {
   scope: null as Tensor[] | null,
   /** How nodes keep what backward needs, where not by a second owner of it (lib/core/checkpoint.ts). */
   saving: null as ((tensor: Tensor, op: string) => SavedTensor) | null,
+  /** What floating-point tensors are made as where nothing says otherwise. */
+  defaultDtype: "float32" as FloatDType,
   matmulPrecision: "highest" as MatmulPrecision,
   /** Counter-based generator: the next fill starts at `offset` (in blocks of four 32-bit words). */
   random: { seed: 0, offset: 0 },
@@ -96,6 +98,40 @@ export function enableGrad<T>(fn: () => T): T {
 /** Whether operations record gradients now. */
 export function isGradEnabled(): boolean {
   return context.gradEnabled;
+}
+
+function checkDefaultDtype(dtype: unknown, op: string): FloatDType {
+  const checked = checkDType(dtype, op);
+  if (isFloating(checked)) return checked;
+  throw new DTypeError(`${op}: expected a floating-point dtype, got ${checked}`, { op });
+}
+
+/**
+ * Sets the dtype of floating-point tensors that are made without naming one: by `zeros`, `tensor` and
+ * their like, by modules for their parameters, and by operations on integers whose result is not
+ * whole. `float32` at start.
+ * @throws DTypeError for a dtype that is not floating point.
+ */
+export function setDefaultDtype(dtype: DType): void {
+  context.defaultDtype = checkDefaultDtype(dtype, "setDefaultDtype");
+}
+
+/** The present default dtype. */
+export function getDefaultDtype(): FloatDType {
+  return context.defaultDtype;
+}
+
+/** Runs a synchronous function with another default dtype, and returns what it returns. */
+export function withDefaultDtype<T>(dtype: DType, fn: () => T): T {
+  const previous = context.defaultDtype;
+  context.defaultDtype = checkDefaultDtype(dtype, "withDefaultDtype");
+  try {
+    const result = fn();
+    rejectPromise(result, "withDefaultDtype");
+    return result;
+  } finally {
+    context.defaultDtype = previous;
+  }
 }
 
 const PRECISIONS: readonly MatmulPrecision[] = ["highest", "high", "medium"];

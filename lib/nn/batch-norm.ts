@@ -1,5 +1,6 @@
 // Batch normalization: statistics of the batch in training, running ones in evaluation.
 
+import { checkOptions } from "../core/options.js";
 import { noGrad } from "../core/context.js";
 import { describe } from "../core/dispatch.js";
 import { tidy } from "../core/scope.js";
@@ -24,6 +25,8 @@ export interface BatchNormOptions extends ParameterOptions {
   trackRunningStats?: boolean;
 }
 
+const OPTIONS = ["eps", "momentum", "affine", "trackRunningStats", "dtype", "device"];
+
 /** What the batch norms have in common; the state's names are torch's. */
 abstract class BatchNorm extends Module {
   readonly eps: number;
@@ -42,6 +45,7 @@ abstract class BatchNorm extends Module {
   ) {
     super();
     const name = this.constructor.name;
+    checkOptions(name, options, OPTIONS);
     checkCount(name, "numFeatures", numFeatures);
     this.eps = checkNotNegative(name, "eps", options.eps ?? 1e-5);
     this.momentum = options.momentum === undefined ? 0.1 : options.momentum;

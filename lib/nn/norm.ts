@@ -1,5 +1,6 @@
 // Normalization over the last dimensions.
 
+import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import { layerNorm, rmsNorm } from "../ops/index.js";
 import type { Shape } from "../shape.js";
@@ -43,6 +44,7 @@ export class LayerNorm extends Module {
   /** @throws ArgumentError for a shape that is not of whole positive numbers, or a negative eps. */
   constructor(normalizedShape: number | Shape, options: LayerNormOptions = {}) {
     super();
+    checkOptions("LayerNorm", options, ["eps", "elementwiseAffine", "bias", "dtype", "device"]);
     this.normalizedShape = checkNormalized("LayerNorm", normalizedShape);
     this.eps = checkNotNegative("LayerNorm", "eps", options.eps ?? 1e-5);
     const affine = options.elementwiseAffine !== false;
@@ -73,6 +75,7 @@ export class RMSNorm extends Module {
   /** @throws ArgumentError for a shape that is not of whole positive numbers, or a negative eps. */
   constructor(normalizedShape: number | Shape, options: RMSNormOptions = {}) {
     super();
+    checkOptions("RMSNorm", options, ["eps", "elementwiseAffine", "dtype", "device"]);
     this.normalizedShape = checkNormalized("RMSNorm", normalizedShape);
     const { eps } = options;
     this.eps = eps === undefined ? null : checkNotNegative("RMSNorm", "eps", eps);

@@ -61,7 +61,7 @@ function checkTensors(q: Tensor, k: Tensor, v: Tensor): void {
 }
 
 function checkAttention(q: Tensor, options: AttentionOptions): void {
-  checkOptions(OP, options);
+  checkOptions(OP, options, ["mask", "causal", "scale", "dropout"]);
   const { mask, dropout = 0, causal = false } = options;
   if (!(dropout >= 0 && dropout <= 1)) {
     throw new ArgumentError(`${OP}: expected a dropout from 0 to 1, got ${String(dropout)}`, {

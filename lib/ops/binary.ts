@@ -12,7 +12,7 @@ import { to } from "./cast.js";
 import { checkTensor } from "./checks.js";
 import { BINARY, COMPARE } from "./kinds.js";
 import { log } from "./pointwise.js";
-import { resultType, type Operand } from "./promotion.js";
+import { floatResult, resultType, type Operand } from "./promotion.js";
 
 export type { Operand } from "./promotion.js";
 
@@ -129,10 +129,7 @@ export const mul: (lhs: Operand, rhs: Operand) => Tensor = defineBinary({
 /** `lhs / rhs`, true division: integers give float32. Broadcasts, promotes. */
 export const div: (lhs: Operand, rhs: Operand) => Tensor = defineBinary({
   name: "div",
-  dtype: (lhs, rhs) => {
-    const dtype = resultType(lhs, rhs);
-    return isFloating(dtype) ? dtype : "float32";
-  },
+  dtype: (lhs, rhs) => floatResult(resultType(lhs, rhs)),
   savesOperands: true,
   lhsGrad: (g, _lhs, rhs) => div(g, rhs),
   rhsGrad: (g, lhs, rhs) => mul(div(mul(g, -1), rhs), div(lhs, rhs)),

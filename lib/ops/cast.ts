@@ -9,7 +9,8 @@ import { checkDType, isDType, type Device, type DType } from "../dtype.js";
 import { ArgumentError, DeviceError, GradError } from "../errors.js";
 import { broadcastShapes, formatShape, sameShape } from "../shape.js";
 import { expandStrides } from "./broadcast.js";
-import { checkTensor } from "./checks.js";
+import { isOptions } from "../core/options.js";
+import { checkOptions, checkTensor } from "./checks.js";
 
 function cast(x: Tensor, dtype: DType): Tensor {
   const y = run("to", "cast", [x], dtype, x.shape, []);
@@ -20,8 +21,8 @@ function cast(x: Tensor, dtype: DType): Tensor {
 
 /** Where and as what to put a tensor. */
 export interface ToOptions {
-  dtype?: DType;
-  device?: Device;
+  dtype?: DType | undefined;
+  device?: Device | undefined;
 }
 
 /**
@@ -33,8 +34,10 @@ export function to(x: Tensor, target: DType | Device | ToOptions): Tensor {
   checkTensor(x, "to");
   x.assertUsable("to");
   let options: ToOptions;
-  if (typeof target === "object") options = target;
-  else options = isDType(target) ? { dtype: target } : { device: checkDevice(target, "to") };
+  if (isOptions(target)) {
+    checkOptions("to", target, ["dtype", "device"]);
+    options = target;
+  } else options = isDType(target) ? { dtype: target } : { device: checkDevice(target, "to") };
   const dtype = options.dtype === undefined ? x.dtype : checkDType(options.dtype, "to");
   if (options.device !== undefined) checkDevice(options.device, "to");
   return dtype === x.dtype ? x : cast(x, dtype);

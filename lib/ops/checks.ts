@@ -3,7 +3,9 @@
 import { describe } from "../core/dispatch.js";
 import { Tensor } from "../core/tensor.js";
 import { isFloating } from "../dtype.js";
-import { ArgumentError, describe as describeValue, DTypeError } from "../errors.js";
+import { describe as describeValue, DTypeError } from "../errors.js";
+
+export { checkOptions, dimOf, optionsWithDim } from "../core/options.js";
 
 /** Throws DTypeError unless `x` is a tensor; catches numbers and arrays passed by mistake. */
 export function checkTensor(x: unknown, op: string, role = "input"): asserts x is Tensor {
@@ -18,14 +20,4 @@ export function checkFloating(op: string, x: unknown, role = "input"): asserts x
   throw new DTypeError(`${op}: expected ${role} of a floating-point dtype, got ${describe(x)}`, {
     op,
   });
-}
-
-/** Throws ArgumentError unless `options` is an object; catches a dimension passed by its place. */
-export function checkOptions(op: string, options: unknown): void {
-  const isObject = typeof options === "object" && options !== null;
-  if (isObject && !Array.isArray(options) && !(options instanceof Tensor)) return;
-  throw new ArgumentError(
-    `${op}: expected options as an object, such as { dim: 0 }, got ${describeValue(options)}`,
-    { op },
-  );
 }

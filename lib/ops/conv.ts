@@ -240,7 +240,7 @@ export const conv2d: (
     checkTensor(x, OP);
     checkTensor(weight, OP, "weight");
     if (bias !== null) checkTensor(bias, OP, "bias");
-    checkOptions(OP, options);
+    checkOptions(OP, options, ["stride", "padding", "dilation", "groups"]);
     if (x.shape.length === 3) {
       return tidy(() => squeeze(conv2d(unsqueeze(x, 0), weight, bias, options), 0));
     }

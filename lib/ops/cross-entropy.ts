@@ -33,6 +33,8 @@ export interface CrossEntropyOptions extends NllLossOptions {
   labelSmoothing?: number | undefined;
 }
 
+const NLL_OPTIONS = ["weight", "ignoreIndex", "reduction"];
+
 function checkIgnoreIndex(name: string, options: NllLossOptions): number {
   const { ignoreIndex = -100 } = options;
   if (Number.isSafeInteger(ignoreIndex)) return ignoreIndex;
@@ -237,7 +239,7 @@ export const crossEntropy = defineOp(
     const name = "crossEntropy";
     checkFloating(name, logits, "input");
     checkTensor(target, name, "target");
-    checkOptions(name, options);
+    checkOptions(name, options, [...NLL_OPTIONS, "labelSmoothing"]);
     const reduction = checkReduction(name, options);
     const ignoreIndex = checkIgnoreIndex(name, options);
     const smoothing = checkSmoothing(name, options);
@@ -270,7 +272,7 @@ export const nllLoss = defineOp(
     const name = "nllLoss";
     checkFloating(name, logProbabilities, "input");
     checkTensor(target, name, "target");
-    checkOptions(name, options);
+    checkOptions(name, options, NLL_OPTIONS);
     const reduction = checkReduction(name, options);
     const ignoreIndex = checkIgnoreIndex(name, options);
     return tidy(() => {

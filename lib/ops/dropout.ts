@@ -24,7 +24,7 @@ export interface DropoutOptions {
  */
 export const dropout = defineOp("dropout", (x: Tensor, options: DropoutOptions = {}): Tensor => {
   checkFloating("dropout", x);
-  checkOptions("dropout", options);
+  checkOptions("dropout", options, ["p", "training"]);
   x.assertUsable("dropout");
   const { p = 0.5, training = true } = options;
   if (!(p >= 0 && p <= 1)) {

@@ -53,10 +53,11 @@ function elementLoss(
   target: Tensor,
   options: LossOptions,
   lossOf: (input: Tensor, target: Tensor) => Tensor,
+  names: readonly string[] = ["reduction"],
 ): Tensor {
   checkFloating(name, input, "input");
   checkFloating(name, target, "target");
-  checkOptions(name, options);
+  checkOptions(name, options, names);
   const reduction = checkReduction(name, options);
   // Broadcasting a [N] against a [N, 1] is a mistake that would train, badly.
   if (!sameShape(input.shape, target.shape)) {
@@ -164,8 +165,8 @@ function checkFactor(role: string, input: Tensor, factor: Tensor): void {
  */
 export const bceWithLogits = defineOp(
   "bceWithLogits",
-  (input: Tensor, target: Tensor, options: BceWithLogitsOptions = {}): Tensor =>
-    elementLoss("bceWithLogits", input, target, options, (x, t) => {
+  (input: Tensor, target: Tensor, options: BceWithLogitsOptions = {}): Tensor => {
+    const lossOf = (x: Tensor, t: Tensor): Tensor => {
       const { weight, posWeight } = options;
       if (weight) checkFactor("weight", x, weight);
       if (posWeight) checkFactor("posWeight", x, posWeight);
@@ -177,5 +178,8 @@ export const bceWithLogits = defineOp(
         losses = plainBce(x, t);
       }
       return weight ? mul(losses, to(weight, x.dtype)) : losses;
-    }),
+    };
+    const names = ["reduction", "weight", "posWeight"];
+    return elementLoss("bceWithLogits", input, target, options, lossOf, names);
+  },
 );

@@ -72,7 +72,7 @@ function checkParameter(
 }
 
 function epsOf(name: string, options: NormOptions, fallback: number): number {
-  checkOptions(name, options);
+  checkOptions(name, options, ["eps"]);
   const eps = options.eps ?? fallback;
   if (typeof eps === "number" && eps >= 0) return eps;
   throw new ArgumentError(`${name}: eps — expected a number from 0 up, got ${String(eps)}`, {

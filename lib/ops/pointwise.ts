@@ -3,6 +3,7 @@
 
 import { context } from "../core/context.js";
 import { defineOp, describe, run } from "../core/dispatch.js";
+import { isOptions } from "../core/options.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
 import { isFloating, type DType } from "../dtype.js";
@@ -203,7 +204,7 @@ export interface GeluOptions {
  * @throws ArgumentError for an unknown `approximate`.
  */
 export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
-  checkOptions("gelu", options);
+  checkOptions("gelu", options, ["approximate"]);
   const approximate: string = options.approximate ?? "none";
   if (approximate === "none") return geluErf(x);
   if (approximate === "tanh") return geluTanh(x);
@@ -215,29 +216,41 @@ export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
 
 /** Bounds of {@link clamp}; at least one. */
 export interface ClampOptions {
-  min?: number;
-  max?: number;
+  min?: number | undefined;
+  max?: number | undefined;
+}
+
+/** The bounds as options, or minimum and maximum. */
+type Bounds = [options: ClampOptions] | [min: number | null | undefined, max?: number | null];
+
+function boundsOf(bounds: Bounds): ClampOptions {
+  const [first, last] = bounds;
+  if (isOptions(first)) {
+    checkOptions("clamp", first, ["min", "max"]);
+    return { min: first.min ?? undefined, max: first.max ?? undefined };
+  }
+  return { min: first ?? undefined, max: last ?? undefined };
 }
 
 /**
- * Limits every element to `[min, max]`; where `min > max` the result is `max`. Integers stay integers
+ * Limits every element to `[min, max]`, given as `{ min, max }` or in this order; where `min > max` the result is `max`. Integers stay integers
  * when the bounds are whole. The gradient passes where `min <= x <= max`.
  * @throws ArgumentError when neither bound is given or one is NaN.
  */
-export const clamp = defineOp("clamp", (x: Tensor, options: ClampOptions): Tensor => {
+export const clamp = defineOp("clamp", (x: Tensor, ...bounds: Bounds): Tensor => {
   checkTensor(x, "clamp");
-  checkOptions("clamp", options);
-  const { min, max } = options;
-  if ((min === undefined && max === undefined) || Number.isNaN(min) || Number.isNaN(max)) {
+  const { min, max } = boundsOf(bounds);
+  const isBound = (bound: unknown): boolean => typeof bound === "number" && !Number.isNaN(bound);
+  if (![min ?? max, max ?? min].every(isBound)) {
     throw new ArgumentError(
       `clamp: expected min, max or both as numbers, got min ${String(min)}, max ${String(max)}`,
       { op: "clamp" },
     );
   }
   const whole = [min, max].every((bound) => bound === undefined || Number.isInteger(bound));
-  const input = isFloating(x.dtype) || whole ? x : to(x, "float32");
-  const bounds = [min === undefined ? 0 : 1, min ?? 0, max === undefined ? 0 : 1, max ?? 0];
-  const y = run("clamp", "clamp", [input], input.dtype, input.shape, bounds);
+  const input = isFloating(x.dtype) || whole ? x : to(x, floatResult(x.dtype));
+  const attrs = [min === undefined ? 0 : 1, min ?? 0, max === undefined ? 0 : 1, max ?? 0];
+  const y = run("clamp", "clamp", [input], input.dtype, input.shape, attrs);
   record("clamp", [input], [y], [input], ([g], [saved]) => {
     let gradInput = g!;
     if (min !== undefined) gradInput = mul(gradInput, to(ge(saved!, min), g!.dtype));

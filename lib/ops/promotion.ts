@@ -1,5 +1,6 @@
 // The dtype in which operands meet: torch's rules for tensors, 0-d tensors and plain numbers.
 
+import { context } from "../core/context.js";
 import type { Tensor } from "../core/tensor.js";
 import { dtypeCategory, isFloating, promoteTypes, type DType } from "../dtype.js";
 
@@ -18,7 +19,7 @@ function combine(higher: DType | null, lower: DType | null): DType | null {
 /**
  * The dtype of an operation on mixed operands, as torch's `result_type`: tensors with dimensions
  * first, then 0-d tensors, then numbers, where a later group counts only if its category (bool,
- * integer, floating) is higher. Whole numbers count as int64, others as float32.
+ * integer, floating) is higher. Whole numbers count as int64, others as the default dtype.
  */
 export function resultType(...operands: readonly Operand[]): DType {
   let dimensioned: DType | null = null;
@@ -26,7 +27,7 @@ export function resultType(...operands: readonly Operand[]): DType {
   let wrapped: DType | null = null;
   for (const operand of operands) {
     if (typeof operand === "number") {
-      const dtype: DType = Number.isInteger(operand) ? "int64" : "float32";
+      const dtype: DType = Number.isInteger(operand) ? "int64" : context.defaultDtype;
       wrapped = wrapped === null ? dtype : promoteTypes(wrapped, dtype);
     } else if (operand.shape.length > 0) {
       dimensioned = dimensioned === null ? operand.dtype : promoteTypes(dimensioned, operand.dtype);
@@ -37,7 +38,7 @@ export function resultType(...operands: readonly Operand[]): DType {
   return combine(combine(dimensioned, zeroDim), wrapped)!;
 }
 
-/** The dtype of a floating-point function of `dtype`: integers and bool become float32. */
+/** The dtype of a floating-point function of `dtype`: integers and bool become the default dtype. */
 export function floatResult(dtype: DType): DType {
-  return isFloating(dtype) ? dtype : "float32";
+  return isFloating(dtype) ? dtype : context.defaultDtype;
 }

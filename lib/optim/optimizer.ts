@@ -1,6 +1,7 @@
 // What all optimizers share: groups, state, gradients, and the two ways to step, on gradients as
 // they are and on scaled ones that may have overflowed.
 
+import { checkOptions } from "../core/options.js";
 import { enableGrad, noGrad } from "../core/context.js";
 import { keep, outsideScopes } from "../core/scope.js";
 import { Tensor } from "../core/tensor.js";
@@ -180,7 +181,9 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
    * Releases all gradients, so that the next backward writes new ones; or fills them with 0. Who
    * still needs a gradient clones it before.
    */
-  zeroGrad({ setToNull = true, setToNone = setToNull }: ZeroGradOptions = {}): void {
+  zeroGrad(options: ZeroGradOptions = {}): void {
+    checkOptions(`${this.name}.zeroGrad`, options, ["setToNone", "setToNull"]);
+    const { setToNull = true, setToNone = setToNull } = options;
     for (const { parameter, grad } of this.gradients()) {
       if (setToNone) {
         parameter.grad = null;
