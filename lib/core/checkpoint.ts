@@ -87,7 +87,8 @@ class Frame {
   private readonly surroundings = new Surroundings();
   private readonly inputs: SavedTensor[] = [];
   private readonly args: readonly unknown[];
-  private filled = false;
+  // The first run has its tensors until it ends, for a gradient that it computes itself.
+  private filled = true;
 
   constructor(
     private readonly fn: (...args: unknown[]) => unknown,
@@ -112,7 +113,7 @@ class Frame {
       requiresGrad,
       storage,
       version: storage.version,
-      value: null,
+      value: tensor.alias(),
       freed: false,
     };
     this.places.push(place);
@@ -209,8 +210,11 @@ class Frame {
     );
   }
 
-  /** Lets go of what a backward that kept its graph has not freed; the next one computes it again. */
-  private empty(): void {
+  /**
+   * Lets go of what the first run saved, or what a backward that kept its graph has not freed: the next
+   * one computes it again.
+   */
+  empty(): void {
     for (const place of this.places) {
       place.value?.dispose();
       place.value = null;
@@ -240,6 +244,7 @@ export function checkpoint<A extends unknown[], R>(fn: (...args: A) => R, ...arg
     throw error;
   } finally {
     context.saving = saving;
+    frame.empty();
     frame.freeIfUnused();
   }
 }
