@@ -1,9 +1,10 @@
-// Recomputation instead of storage: `checkpoint` runs a function whose nodes keep nothing of what it
-// computes; backward runs it again for what they need.
+// Recomputation instead of storage: `checkpoint` runs a function whose nodes keep nothing of what
+// it computes; backward runs it again for what they need.
 //
 // The nodes recorded by the first run stay in the graph, so gradients reach parameters that the
-// function uses without being passed. What they would have saved becomes a place in a frame, counted in
-// the order of saving; the second run, made by the first node that asks, fills the places in that order.
+// function uses without being passed. What they would have saved becomes a place in a frame,
+// counted in the order of saving; the second run, made by the first node that asks, fills the
+// places in that order.
 
 import { GradError } from "../errors.js";
 import { formatShape } from "../shape.js";
@@ -211,8 +212,8 @@ class Frame {
   }
 
   /**
-   * Lets go of what the first run saved, or what a backward that kept its graph has not freed: the next
-   * one computes it again.
+   * Lets go of what the first run saved, or what a backward that kept its graph has not freed: the
+   * next one computes it again.
    */
   empty(): void {
     for (const place of this.places) {
@@ -224,11 +225,11 @@ class Frame {
 }
 
 /**
- * Calls `fn(...args)` without keeping what backward needs of it: backward runs it again, with the same
- * random numbers, autocast region and matmul precision. Saves memory for time. Gradients reach the
- * tensors among `args` (also in arrays and plain objects) and the parameters that `fn` uses. What `fn`
- * makes and does not return is released when it ends, as in `tidy`; without gradients recorded it is
- * simply called.
+ * Calls `fn(...args)` without keeping what backward needs of it: backward runs it again, with the
+ * same random numbers, autocast region and matmul precision. Saves memory for time. Gradients reach
+ * the tensors among `args` (also in arrays and plain objects) and the parameters that `fn` uses.
+ * What `fn` makes and does not return is released when it ends, as in `tidy`; without gradients
+ * recorded it is simply called.
  * @throws GradError when `fn` returns a promise; in backward, when the second run differs from the
  * first, or an argument or parameter was changed in place between the two.
  */

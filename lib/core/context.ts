@@ -107,9 +107,9 @@ function checkDefaultDtype(dtype: unknown, op: string): FloatDType {
 }
 
 /**
- * Sets the dtype of floating-point tensors that are made without naming one: by `zeros`, `tensor` and
- * their like, by modules for their parameters, and by operations on integers whose result is not
- * whole. `float32` at start.
+ * Sets the dtype of floating-point tensors that are made without naming one: by `zeros`, `tensor`
+ * and their like, by modules for their parameters, and by operations on integers whose result is
+ * not whole. `float32` at start.
  * @throws DTypeError for a dtype that is not floating point.
  */
 export function setDefaultDtype(dtype: DType): void {
@@ -145,8 +145,8 @@ function checkPrecision(precision: unknown, op: string): MatmulPrecision {
 }
 
 /**
- * Sets how float32 matrix products are computed from now on. `highest` is at least as accurate as an
- * IEEE float32 product, `high` rounds inputs to TF32 (10 stored significand bits, nearest, ties
+ * Sets how float32 matrix products are computed from now on. `highest` is at least as accurate as
+ * an IEEE float32 product, `high` rounds inputs to TF32 (10 stored significand bits, nearest, ties
  * away), `medium` to bfloat16. Storage and accumulation stay float32.
  * @throws ArgumentError for any other value.
  */

@@ -1,4 +1,5 @@
-// Checks of options objects. A misspelt option is an error: left alone, it would train something else.
+// Checks of options objects. A misspelt option is an error: left alone, it would train something
+// else.
 
 import { ArgumentError, describe } from "../errors.js";
 import { Tensor } from "./tensor.js";

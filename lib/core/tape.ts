@@ -1,5 +1,5 @@
-// Reverse-mode differentiation: the engine that walks the nodes of lib/core/grad-node.ts from outputs
-// to leaves.
+// Reverse-mode differentiation: the engine that walks the nodes of lib/core/grad-node.ts from
+// outputs to leaves.
 
 import { describe, DTypeError, GradError, ShapeError } from "../errors.js";
 import { formatShape, sameShape } from "../shape.js";
@@ -68,8 +68,8 @@ function checkGrad(grad: Tensor, meta: OutputMeta, name: string): Tensor {
 }
 
 /**
- * Adds a gradient to a leaf's `grad`. With `mayTake` the caller gives the tensor away, and it becomes
- * the gradient itself unless its memory has another owner. Returns whether it was taken.
+ * Adds a gradient to a leaf's `grad`. With `mayTake` the caller gives the tensor away, and it
+ * becomes the gradient itself unless its memory has another owner. Returns whether it was taken.
  */
 function accumulateInto(
   leaf: Tensor,

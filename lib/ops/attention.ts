@@ -193,10 +193,11 @@ function composedGrads(
 
 /**
  * `softmax(q k^T * scale + mask) v` for q [..., L, D], k [..., S, D] and v [..., S, DV], of one
- * floating dtype; leading dimensions broadcast. Scores are float32 (float64 for float64) and are not
- * kept: backward makes them again. A row with everything masked gives zeros. Autocast runs it in its
- * dtype.
- * @throws ShapeError, DTypeError, ArgumentError for a dropout outside 0 to 1, or both mask and causal.
+ * floating dtype; leading dimensions broadcast. Scores are float32 (float64 for float64) and are
+ * not kept: backward makes them again. A row with everything masked gives zeros. Autocast runs it
+ * in its dtype.
+ * @throws ShapeError, DTypeError, ArgumentError for a dropout outside 0 to 1, or both mask and
+ * causal.
  */
 export const scaledDotProductAttention = defineOp(
   OP,

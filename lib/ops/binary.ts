@@ -1,5 +1,5 @@
-// Element-wise functions of two operands: arithmetic, comparison, selection. Either operand may be a
-// number; tensors broadcast and meet in the promoted dtype.
+// Element-wise functions of two operands: arithmetic, comparison, selection. Either operand may be
+// a number; tensors broadcast and meet in the promoted dtype.
 
 import { defineOp, describe, run } from "../core/dispatch.js";
 import { gradOps, record } from "../core/tape.js";

@@ -53,8 +53,9 @@ function join(
 const isSkipped = (tensor: Tensor): boolean => sameShape(tensor.shape, [0]);
 
 /**
- * Tensors one after the other along dimension `dim` (default 0; by itself or as `{ dim }`). Their other dimensions are the same;
- * their dtypes promote. Tensors of shape [0] are skipped beside others.
+ * Tensors one after the other along dimension `dim` (default 0; by itself or as `{ dim }`). Their
+ * other dimensions are the same; their dtypes promote. Tensors of shape [0] are skipped beside
+ * others.
  * @throws ShapeError where shapes do not fit, ArgumentError for an empty list.
  */
 export const cat: (tensors: readonly Tensor[], dim?: number | DimOptions) => Tensor = defineOp(
@@ -91,8 +92,8 @@ export const cat: (tensors: readonly Tensor[], dim?: number | DimOptions) => Ten
 );
 
 /**
- * Tensors of one shape as the parts of a new dimension, at place `dim` (default 0; -1 puts it last; by
- * itself or as `{ dim }`). Their dtypes promote.
+ * Tensors of one shape as the parts of a new dimension, at place `dim` (default 0; -1 puts it last;
+ * by itself or as `{ dim }`). Their dtypes promote.
  * @throws ShapeError where shapes differ, ArgumentError for an empty list.
  */
 export const stack: (tensors: readonly Tensor[], dim?: number | DimOptions) => Tensor = defineOp(

@@ -76,9 +76,9 @@ function dtypeOfArray(array: TypedArray, op: string): DType {
 }
 
 /**
- * A tensor of `shape` with the elements of a typed array, row-major, in the array's dtype or cast to
- * `dtype`. A Uint16Array holds raw bits and needs `dtype` float16 or bfloat16; a Uint8Array may hold
- * `bool`.
+ * A tensor of `shape` with the elements of a typed array, row-major, in the array's dtype or cast
+ * to `dtype`. A Uint16Array holds raw bits and needs `dtype` float16 or bfloat16; a Uint8Array may
+ * hold `bool`.
  * @throws ShapeError when the array's length is not the shape's product.
  */
 export function fromTypedArray(
@@ -165,8 +165,12 @@ function flatten(data: NestedArray, shape: Shape): (number | boolean | bigint)[]
         flat.push(item);
         return;
       }
-      const got = Array.isArray(item) ? "a deeper list" : typeof item;
-      throw new ShapeError(`tensor: expected numbers at depth ${depth}, got ${got}`, {
+      if (Array.isArray(item)) {
+        throw new ShapeError(`tensor: expected numbers at depth ${depth}, got a deeper list`, {
+          op: "tensor",
+        });
+      }
+      throw new DTypeError(`tensor: expected numbers at depth ${depth}, got ${describe(item)}`, {
         op: "tensor",
       });
     }
@@ -192,7 +196,8 @@ function dtypeOfValues(values: readonly (number | boolean | bigint)[]): DType {
 /**
  * A tensor from a number, nested arrays or a typed array (then one-dimensional). Numbers make
  * the default dtype (float32), booleans bool, bigints int64, unless `dtype` says otherwise.
- * @throws ShapeError for ragged data, DTypeError for what is neither number nor list.
+ * @throws ShapeError for ragged data, DTypeError for what is neither number nor list, ArgumentError
+ * for numbers that do not fit in an integer dtype.
  */
 export function tensor(data: NestedArray | TypedArray, options: CreateOptions = {}): Tensor {
   if (ArrayBuffer.isView(data)) {
@@ -206,6 +211,7 @@ export function tensor(data: NestedArray | TypedArray, options: CreateOptions = 
   const shape = nestedShape(nested);
   const values = flatten(nested, shape);
   const resolved = resolve("tensor", options, dtypeOfValues(values));
+  for (const value of values) checkFits("tensor", value, resolved.dtype);
   // Numbers are float64; whole ones beyond 2^53 come as bigint.
   const exact = resolved.dtype === "int64";
   const array = exact
@@ -215,11 +221,24 @@ export function tensor(data: NestedArray | TypedArray, options: CreateOptions = 
 }
 
 function toBigInt(value: number | boolean | bigint): bigint {
-  if (typeof value !== "number") return BigInt(value);
-  if (!Number.isFinite(value)) {
-    throw new DTypeError(`tensor: ${value} cannot be an int64`, { op: "tensor" });
-  }
-  return BigInt(Math.trunc(value));
+  return BigInt(typeof value === "number" ? Math.trunc(value) : value);
+}
+
+/** The whole numbers that an integer dtype holds: from the first to before the second. */
+const INTEGER_RANGES: Partial<Record<DType, readonly [low: number, high: number]>> = {
+  int64: [-(2 ** 63), 2 ** 63],
+  int32: [-(2 ** 31), 2 ** 31],
+  int8: [-128, 128],
+  uint8: [0, 256],
+};
+
+/** Throws ArgumentError for a number that an integer dtype does not hold; fractions are cut off. */
+function checkFits(op: string, value: number | boolean | bigint, dtype: DType): void {
+  const range = INTEGER_RANGES[dtype];
+  if (range === undefined || typeof value === "boolean") return;
+  const whole = typeof value === "number" ? Math.trunc(value) : value;
+  if (whole >= range[0] && whole < range[1]) return;
+  throw new ArgumentError(`${op}: ${String(value)} does not fit in ${dtype}`, { op });
 }
 
 /** A tensor whose elements are not set. */
@@ -268,7 +287,8 @@ gradOps.full = (shape, value, dtype, device) => constant("backward", shape, valu
 
 /**
  * `start, start + step, …` below (above for a negative step) `end`. `arange(end)` starts at 0, the
- * step is 1 where it is left out. int64 where all three are whole, else the default dtype (float32).
+ * step is 1 where it is left out. int64 where all three are whole, else the default dtype
+ * (float32).
  * @throws ArgumentError for a step of 0, one that leads away from `end`, or bounds that are not
  * finite.
  */
@@ -344,7 +364,8 @@ export function randn(shape: Shape, options: CreateOptions = {}): Tensor {
 
 /**
  * Whole numbers uniform on `[low, high)`, int64 unless `dtype` is given.
- * @throws ArgumentError unless low < high are safe whole numbers.
+ * @throws ArgumentError unless low < high are safe whole numbers, of which an integer dtype holds
+ * all.
  */
 export function randint(
   low: number,
@@ -359,6 +380,7 @@ export function randint(
     });
   }
   const resolved = resolve("randint", options, "int64");
+  for (const bound of [low, high - 1]) checkFits("randint", bound, resolved.dtype);
   const [seed, offset] = drawRandom(numelOf(shape) * 2);
   const { dtype, device } = resolved;
   const attrs = [seed, offset, low, high];

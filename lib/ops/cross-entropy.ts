@@ -227,11 +227,11 @@ function softCrossEntropy(
 /**
  * Cross entropy between class scores `logits` [N, C, ...] (or [C]) and `target`: class indices
  * [N, ...] (or []) of an integer dtype, or probabilities of the shape of the logits. That is
- * `-log softmax(logits)[target]`, averaged over the targets that are not `ignoreIndex` (NaN where all
- * are), summed, or for each target. The result has the dtype of the logits; 16-bit ones are computed
- * in float32 and rounded at the end. Autocast runs it in float32.
- * @throws ArgumentError for a target that is neither a class nor `ignoreIndex`, ShapeError where the
- * shapes do not fit, DTypeError for targets of bool.
+ * `-log softmax(logits)[target]`, averaged over the targets that are not `ignoreIndex` (NaN where
+ * all are), summed, or for each target. The result has the dtype of the logits; 16-bit ones are
+ * computed in float32 and rounded at the end. Autocast runs it in float32.
+ * @throws ArgumentError for a target that is neither a class nor `ignoreIndex`, ShapeError where
+ * the shapes do not fit, DTypeError for targets of bool.
  */
 export const crossEntropy = defineOp(
   "crossEntropy",
@@ -259,12 +259,12 @@ export const crossEntropy = defineOp(
 );
 
 /**
- * Negative log likelihood: `-logProbabilities[target]` for log probabilities [N, C, ...] (or [C]) and
- * class indices `target` [N, ...] (or []) of an integer dtype, averaged over the targets that are not
- * `ignoreIndex` (NaN where all are), summed, or for each target. dtype of the log probabilities.
- * Autocast runs it in float32.
- * @throws ArgumentError for a target that is neither a class nor `ignoreIndex`, ShapeError where the
- * shapes do not fit, DTypeError for targets that are not integers.
+ * Negative log likelihood: `-logProbabilities[target]` for log probabilities [N, C, ...] (or [C])
+ * and class indices `target` [N, ...] (or []) of an integer dtype, averaged over the targets that
+ * are not `ignoreIndex` (NaN where all are), summed, or for each target. dtype of the log
+ * probabilities. Autocast runs it in float32.
+ * @throws ArgumentError for a target that is neither a class nor `ignoreIndex`, ShapeError where
+ * the shapes do not fit, DTypeError for targets that are not integers.
  */
 export const nllLoss = defineOp(
   "nllLoss",

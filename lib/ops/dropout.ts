@@ -17,9 +17,9 @@ export interface DropoutOptions {
 }
 
 /**
- * Each element becomes 0 with probability `p`, and else is divided by 1 - p. Shape and dtype of x; x
- * itself where nothing is dropped. The mask comes from the library's generator (`manualSeed`) and is
- * the same on every device.
+ * Each element becomes 0 with probability `p`, and else is divided by 1 - p. Shape and dtype of x;
+ * x itself where nothing is dropped. The mask comes from the library's generator (`manualSeed`) and
+ * is the same on every device.
  * @throws ArgumentError for a `p` that is not from 0 to 1, DTypeError for integers and bool.
  */
 export const dropout = defineOp("dropout", (x: Tensor, options: DropoutOptions = {}): Tensor => {

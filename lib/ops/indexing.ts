@@ -1,5 +1,6 @@
-// Picking elements by index, and adding to them: gather, indexSelect, embedding, and their adjoints.
-// Sums over repeated indices are made in the order of the indices, so they are the same in every run.
+// Picking elements by index, and adding to them: gather, indexSelect, embedding, and their
+// adjoints. Sums over repeated indices are made in the order of the indices, so they are the same
+// in every run.
 
 import { defineOp, describe, run } from "../core/dispatch.js";
 import type { DimOptions } from "../core/options.js";
@@ -84,10 +85,10 @@ function atLeastOneDim(tensors: readonly Tensor[], body: (...tensors: Tensor[]) 
 
 /**
  * `out[i][j] = x[index[i][j]][j]` for `dim` 0, and likewise for others: elements along `dim` by
- * `index`, which has the rank of x, its own extent along `dim`, and no larger ones elsewhere. Shape of
- * the index, dtype of x.
- * @throws ArgumentError for an index out of range, ShapeError where shapes do not fit, DTypeError for
- * an index that is not of an integer dtype.
+ * `index`, which has the rank of x, its own extent along `dim`, and no larger ones elsewhere. Shape
+ * of the index, dtype of x.
+ * @throws ArgumentError for an index out of range, ShapeError where shapes do not fit, DTypeError
+ * for an index that is not of an integer dtype.
  */
 export const gather = defineOp("gather", (x: Tensor, ...args: Indexing): Tensor => {
   checkTensor(x, "gather");
@@ -99,12 +100,11 @@ export const gather = defineOp("gather", (x: Tensor, ...args: Indexing): Tensor 
 });
 
 /**
- * A copy of x in which `source[i][j]` was added to `x[index[i][j]][j]` for `dim` 0, and likewise for
- * others. Only the part of `source` within the shape of `index` counts. Shape and dtype of x. `dim`
- * may also stand at the end, as `{ dim }`. Autocast
- * promotes x and source.
- * @throws ArgumentError for an index out of range, ShapeError where shapes do not fit, DTypeError where
- * x and source differ in dtype or the index is not of an integer dtype.
+ * A copy of x in which `source[i][j]` was added to `x[index[i][j]][j]` for `dim` 0, and likewise
+ * for others. Only the part of `source` within the shape of `index` counts. Shape and dtype of x.
+ * `dim` may also stand at the end, as `{ dim }`. Autocast promotes x and source.
+ * @throws ArgumentError for an index out of range, ShapeError where shapes do not fit, DTypeError
+ * where x and source differ in dtype or the index is not of an integer dtype.
  */
 export const scatterAdd = defineOp(
   "scatterAdd",
@@ -201,10 +201,10 @@ function embeddingGrad(g: Tensor, ids: Tensor, rows: number, padding: number): T
 }
 
 /**
- * The rows of `weight` [V, D] at the places `ids` [...], of an integer dtype: [..., D], dtype of the
- * weight.
- * @throws ArgumentError for an id out of range or a `paddingIdx` that is no row, ShapeError where the
- * weight is no matrix, DTypeError for ids that are not integers.
+ * The rows of `weight` [V, D] at the places `ids` [...], of an integer dtype: [..., D], dtype of
+ * the weight.
+ * @throws ArgumentError for an id out of range or a `paddingIdx` that is no row, ShapeError where
+ * the weight is no matrix, DTypeError for ids that are not integers.
  */
 export const embedding = defineOp(
   "embedding",

@@ -76,7 +76,8 @@ function elementLoss(
 
 /**
  * Squared differences of `input` and `target`, of one shape: their mean, sum, or each. The dtypes
- * promote; 16-bit floats are computed in float32 and rounded at the end. Autocast runs it in float32.
+ * promote; 16-bit floats are computed in float32 and rounded at the end. Autocast runs it in
+ * float32.
  * @throws ShapeError where shapes differ, DTypeError for what is not floating point.
  */
 export const mseLoss = defineOp(
@@ -90,7 +91,8 @@ export const mseLoss = defineOp(
 
 /**
  * Absolute differences of `input` and `target`, of one shape: their mean, sum, or each. The dtypes
- * promote; 16-bit floats are computed in float32 and rounded at the end. Autocast runs it in float32.
+ * promote; 16-bit floats are computed in float32 and rounded at the end. Autocast runs it in
+ * float32.
  * @throws ShapeError where shapes differ, DTypeError for what is not floating point.
  */
 export const l1Loss = defineOp(
@@ -157,10 +159,10 @@ function checkFactor(role: string, input: Tensor, factor: Tensor): void {
 }
 
 /**
- * Binary cross entropy of scores `input` before the sigmoid and probabilities `target`, of one shape:
- * `-posWeight target log sigmoid(input) - (1 - target) log(1 - sigmoid(input))` without overflow; its
- * mean, sum, or each. The dtypes promote; 16-bit floats are computed in float32 and rounded at the
- * end. Autocast runs it in float32.
+ * Binary cross entropy of scores `input` before the sigmoid and probabilities `target`, of one
+ * shape: `-posWeight target log sigmoid(input) - (1 - target) log(1 - sigmoid(input))` without
+ * overflow; its mean, sum, or each. The dtypes promote; 16-bit floats are computed in float32 and
+ * rounded at the end. Autocast runs it in float32.
  * @throws ShapeError where shapes do not fit, DTypeError for what is not floating point.
  */
 export const bceWithLogits = defineOp(

@@ -1,4 +1,5 @@
-// Makes every operation a method of Tensor. The types are those of the functions, without the tensor.
+// Makes every operation a method of Tensor. The types are those of the functions, without the
+// tensor.
 
 import type { DimOptions } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";

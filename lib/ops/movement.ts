@@ -47,8 +47,8 @@ const identity = (g: Tensor): Tensor => g;
 
 /**
  * Strides with which the memory of `x` reads as `shape`, of as many elements; null where there are
- * none. Dimensions that follow each other in memory form blocks, and each block has to be cut anew by
- * dimensions of `shape` of its own.
+ * none. Dimensions that follow each other in memory form blocks, and each block has to be cut anew
+ * by dimensions of `shape` of its own.
  */
 function stridesAs(x: Tensor, shape: Shape): number[] | null {
   if (x.isContiguous) return contiguousStrides(shape);
@@ -127,8 +127,8 @@ export interface FlattenOptions {
 }
 
 /**
- * Makes one dimension of those from `startDim` to `endDim` (default: all of them; negative ones count
- * from the end), given in this order or as options. 0 dimensions become [1].
+ * Makes one dimension of those from `startDim` to `endDim` (default: all of them; negative ones
+ * count from the end), given in this order or as options. 0 dimensions become [1].
  * @throws ShapeError where a dimension is out of range, or the two are in the wrong order.
  */
 export function flatten(
@@ -234,8 +234,8 @@ export interface SqueezeOptions {
 }
 
 /**
- * Drops dimensions of length 1: `dim` (one or several, by itself or as `{ dim }`), where they have that
- * length, or all of them. A view.
+ * Drops dimensions of length 1: `dim` (one or several, by itself or as `{ dim }`), where they have
+ * that length, or all of them. A view.
  */
 export function squeeze(x: Tensor, dim?: number | readonly number[] | SqueezeOptions): Tensor {
   checkTensor(x, "squeeze");

@@ -168,10 +168,10 @@ function normalize(
 }
 
 /**
- * `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimensions, `normalizedShape` (a
- * number means one dimension). `weight` and `bias` have that shape and the dtype of x, or float32
- * where x has 16 bits. Shape and dtype of x; 16-bit floats are computed in float32 and rounded once.
- * Autocast runs it in float32.
+ * `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimensions, `normalizedShape`
+ * (a number means one dimension). `weight` and `bias` have that shape and the dtype of x, or
+ * float32 where x has 16 bits. Shape and dtype of x; 16-bit floats are computed in float32 and
+ * rounded once. Autocast runs it in float32.
  * @throws ShapeError where x does not end in `normalizedShape` or a parameter has another shape,
  * DTypeError where dtypes differ.
  */

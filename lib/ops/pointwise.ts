@@ -1,5 +1,5 @@
-// Element-wise functions of one tensor, forward and backward side by side. Backward runs fused where
-// nobody differentiates it again, and is made of recorded operations where somebody does.
+// Element-wise functions of one tensor, forward and backward side by side. Backward runs fused
+// where nobody differentiates it again, and is made of recorded operations where somebody does.
 
 import { context } from "../core/context.js";
 import { defineOp, describe, run } from "../core/dispatch.js";
@@ -233,8 +233,9 @@ function boundsOf(bounds: Bounds): ClampOptions {
 }
 
 /**
- * Limits every element to `[min, max]`, given as `{ min, max }` or in this order; where `min > max` the result is `max`. Integers stay integers
- * when the bounds are whole. The gradient passes where `min <= x <= max`.
+ * Limits every element to `[min, max]`, given as `{ min, max }` or in this order; where `min > max`
+ * the result is `max`. Integers stay integers when the bounds are whole. The gradient passes where
+ * `min <= x <= max`.
  * @throws ArgumentError when neither bound is given or one is NaN.
  */
 export const clamp = defineOp("clamp", (x: Tensor, ...bounds: Bounds): Tensor => {

@@ -7,7 +7,8 @@ import { dtypeCategory, isFloating, promoteTypes, type DType } from "../dtype.js
 /** A tensor, or a number that takes the tensor's dtype where its category allows. */
 export type Operand = Tensor | number;
 
-// torch's `combine_categories`: the lower-priority operand counts only where its category is higher.
+// torch's `combine_categories`: the lower-priority operand counts only where its category is
+// higher.
 function combine(higher: DType | null, lower: DType | null): DType | null {
   if (higher === null) return lower;
   if (lower === null) return higher;

@@ -105,9 +105,9 @@ function sumTimes(
 type Reduce<O> = (x: Tensor, dim?: Dims | O, options?: Omit<O, "dim">) => Tensor;
 
 /**
- * Sum over dimensions. Floats keep their dtype (16-bit ones are summed in float32 and rounded once),
- * integers and bool give int64, unless `dtype` is given. No elements give 0. Autocast runs it in
- * float32 unless `dtype` is given.
+ * Sum over dimensions. Floats keep their dtype (16-bit ones are summed in float32 and rounded
+ * once), integers and bool give int64, unless `dtype` is given. No elements give 0. Autocast runs
+ * it in float32 unless `dtype` is given.
  */
 export const sum: Reduce<SumOptions> = defineOp("sum", (x, dim, given): Tensor => {
   checkTensor(x, "sum");
@@ -231,8 +231,8 @@ function position(
 }
 
 /**
- * Position of the largest element, int64: along `dim`, or in the flattened tensor. The first of equal
- * ones; a NaN counts as larger than all.
+ * Position of the largest element, int64: along `dim`, or in the flattened tensor. The first of
+ * equal ones; a NaN counts as larger than all.
  * @throws ArgumentError when there is nothing to choose from.
  */
 export function argmax(
@@ -258,7 +258,8 @@ export function argmin(
 
 /**
  * `log(sum(exp(x)))` over dimensions, without overflow. dtype of x (16-bit floats are computed in
- * float32); integers give the default dtype. No elements give -Infinity. Autocast runs it in float32.
+ * float32); integers give the default dtype. No elements give -Infinity. Autocast runs it in
+ * float32.
  */
 export const logsumexp: Reduce<ReduceOptions> = defineOp(
   "logsumexp",

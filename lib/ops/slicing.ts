@@ -197,8 +197,9 @@ function pieces(name: string, x: Tensor, sizes: readonly number[], dim: number):
 }
 
 /**
- * Cuts a dimension (default 0; by itself or as `{ dim }`) into pieces: of `sizes` where that is a list, which must add up to the extent, else
- * of `sizes` elements each, the last one of what is left. Views.
+ * Cuts a dimension (default 0; by itself or as `{ dim }`) into pieces: of `sizes` where that is a
+ * list, which must add up to the extent, else of `sizes` elements each, the last one of what is
+ * left. Views.
  * @throws ShapeError where the sizes do not fit.
  */
 export function split(
@@ -232,7 +233,8 @@ function sizesOf(extent: number, size: number): number[] {
 }
 
 /**
- * Cuts a dimension (default 0; by itself or as `{ dim }`) into at most `chunks` pieces of one size, the last one of what is left. Views.
+ * Cuts a dimension (default 0; by itself or as `{ dim }`) into at most `chunks` pieces of one size,
+ * the last one of what is left. Views.
  * @throws ArgumentError unless `chunks` is a whole number from 1 up.
  */
 export function chunk(x: Tensor, chunks: number, dim?: number | DimOptions): Tensor[] {

@@ -1,5 +1,5 @@
-// Functions along one dimension that depend on order: running sums, sorting, the largest elements, and
-// drawing by weight.
+// Functions along one dimension that depend on order: running sums, sorting, the largest elements,
+// and drawing by weight.
 
 import { drawRandom } from "../core/context.js";
 import { defineOp, describe, run, runMany } from "../core/dispatch.js";
@@ -90,8 +90,9 @@ export interface SortOptions {
 }
 
 /**
- * The elements in order along `dim`, and their places before: `{ values, indices }`, of the shape of x.
- * Equal elements keep their order; NaN counts as larger than all. The gradient flows through values.
+ * The elements in order along `dim`, and their places before: `{ values, indices }`, of the shape
+ * of x. Equal elements keep their order; NaN counts as larger than all. The gradient flows through
+ * values.
  */
 export const sort = defineOp(
   "sort",
@@ -122,9 +123,9 @@ type Topk = (
 ) => Ordered;
 
 /**
- * The `k` largest (smallest) elements along `dim`, in order, and their places: `{ values, indices }`,
- * of the shape of x with k along `dim`. NaN counts as larger than all. The gradient flows through
- * values.
+ * The `k` largest (smallest) elements along `dim`, in order, and their places: `{ values, indices
+ * }`, of the shape of x with k along `dim`. NaN counts as larger than all. The gradient flows
+ * through values.
  * @throws ArgumentError where there are no `k` elements.
  */
 export const topk: Topk = defineOp("topk", (x, k, dim, given): Ordered => {
@@ -155,8 +156,8 @@ export interface MultinomialOptions {
 }
 
 /**
- * Draws `samples` places in proportion to `weights` [n], or [rows, n] for each row: int64 [samples], or
- * [rows, samples]. The weights need not add up to 1. Not differentiable.
+ * Draws `samples` places in proportion to `weights` [n], or [rows, n] for each row: int64
+ * [samples], or [rows, samples]. The weights need not add up to 1. Not differentiable.
  * @throws ArgumentError for weights that are negative, not finite or all 0, and for more samples
  * without replacement than there are weights other than 0; DTypeError for weights that are not
  * floating point; ShapeError for other ranks.
