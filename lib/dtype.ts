@@ -4,15 +4,7 @@ import { DTypeError } from "./errors.js";
 
 /** Element type of a tensor. */
 export type DType =
-  | "float64"
-  | "float32"
-  | "float16"
-  | "bfloat16"
-  | "int64"
-  | "int32"
-  | "int8"
-  | "uint8"
-  | "bool";
+  "float64" | "float32" | "float16" | "bfloat16" | "int64" | "int32" | "int8" | "uint8" | "bool";
 
 /** A floating-point {@link DType}. */
 export type FloatDType = "float64" | "float32" | "float16" | "bfloat16";
@@ -22,13 +14,7 @@ export type Device = "cpu" | "cuda" | `cuda:${number}`;
 
 /** The JavaScript arrays that tensor data comes from and goes to. */
 export type TypedArray =
-  | Float64Array
-  | Float32Array
-  | Uint16Array
-  | BigInt64Array
-  | Int32Array
-  | Int8Array
-  | Uint8Array;
+  Float64Array | Float32Array | Uint16Array | BigInt64Array | Int32Array | Int8Array | Uint8Array;
 
 /** Every dtype; the index is its code in the addon (native/core/dtype.h). */
 export const DTYPES = [
