@@ -10,8 +10,9 @@
 
 namespace mixprec {
 
-// One call of an op. Outputs are freshly allocated and contiguous; their shapes and dtypes come from
-// the caller (lib/ops decides them). Attributes are numbers in the order the op's row documents.
+// One call of an op. Outputs are freshly allocated and contiguous; their shapes and dtypes come
+// from the caller (lib/ops decides them). Attributes are numbers in the order the op's row
+// documents.
 struct OpCall {
   const char* name = "";
   const Tensor* inputs = nullptr;
