@@ -6,6 +6,7 @@
 #include <limits>
 #include <new>
 
+#include "cpu/pages.h"
 #include "cpu/thread_pool.h"
 #include "plan.h"
 
@@ -22,6 +23,8 @@ constexpr int64_t kRegion = 1024;
 constexpr int64_t kSharedPanels = 8;
 // What it costs to pack an element, in multiplications.
 constexpr int64_t kPackingCost = 8;
+// Scratch is taken in huge pages: panels that lie on one do not push each other out of the cache.
+constexpr int64_t kScratchUnit = 2 << 20;
 // Products below this many multiplications are not worth waking a thread for.
 constexpr int64_t kSerialWork = 1 << 18;
 
@@ -188,7 +191,7 @@ void* GemmScratch::get(int64_t bytes) {
   if (bytes > bytes_) {
     memory_.reset();
     bytes_ = 0;
-    memory_.reset(std::aligned_alloc(64, static_cast<size_t>(round_up(bytes, 4096))));
+    memory_.reset(allocate_pages(static_cast<size_t>(round_up(bytes, kScratchUnit))));
     if (!memory_) throw std::bad_alloc();
     bytes_ = bytes;
   }
