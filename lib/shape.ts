@@ -54,7 +54,7 @@ export function isContiguous(shape: Shape, strides: Shape): boolean {
 /** Throws ShapeError unless `shape` is a list of at most {@link MAX_RANK} whole numbers from 0 up. */
 export function checkShape(shape: unknown, op: string): number[] {
   if (!Array.isArray(shape)) {
-    throw new ShapeError(`${op}: expected a shape, a list of extents, got ${String(shape)}`, {
+    throw new ShapeError(`${op}: expected a shape, a list of extents, got ${describe(shape)}`, {
       op,
     });
   }
@@ -68,7 +68,7 @@ export function checkShape(shape: unknown, op: string): number[] {
   for (const extent of shape as unknown[]) {
     if (typeof extent !== "number" || !Number.isInteger(extent) || extent < 0) {
       throw new ShapeError(
-        `${op}: expected extents that are whole numbers from 0 up, got [${shape.join(", ")}]`,
+        `${op}: expected extents that are whole numbers from 0 up, got [${shape.map((extent) => describe(extent)).join(", ")}]`,
         { op },
       );
     }
@@ -128,7 +128,7 @@ export function normalizeDims(
   const list = (given as number[]).map((dim) => normalizeDim(dim, rank, op));
   const unique = new Set(list);
   if (unique.size !== list.length) {
-    throw new ShapeError(`${op}: a dimension is named twice in [${String(dims)}]`, { op });
+    throw new ShapeError(`${op}: a dimension is named twice in ${formatShape(list)}`, { op });
   }
   return rank === 0 ? [] : [...unique].sort((a, b) => a - b);
 }

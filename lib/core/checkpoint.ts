@@ -8,7 +8,13 @@
 
 import { GradError } from "../errors.js";
 import { formatShape } from "../shape.js";
-import { context, isGradEnabled, type AutocastState, type SavedTensor } from "./context.js";
+import {
+  checkFunction,
+  context,
+  isGradEnabled,
+  type AutocastState,
+  type SavedTensor,
+} from "./context.js";
 import { forEachTensor, tidy } from "./scope.js";
 import { checkVersion, saveTensor } from "./grad-node.js";
 import { afterBackward } from "./tape.js";
@@ -234,6 +240,7 @@ class Frame {
  * first, or an argument or parameter was changed in place between the two.
  */
 export function checkpoint<A extends unknown[], R>(fn: (...args: A) => R, ...args: A): R {
+  checkFunction(fn, "checkpoint");
   if (!isGradEnabled()) return tidy(() => fn(...args));
   const frame = new Frame(fn as (...args: unknown[]) => unknown, args);
   const { saving } = context;

@@ -1,7 +1,7 @@
 // The only global state of the library, one set per thread of JavaScript: grad mode, autocast, tidy
 // scopes, default dtype, float32 matmul precision, the random generator.
 
-import { ArgumentError, DTypeError, GradError } from "../errors.js";
+import { ArgumentError, describe, DTypeError, GradError } from "../errors.js";
 import { checkDType, isFloating, type DType, type FloatDType } from "../dtype.js";
 import type { StorageState } from "../native.js";
 import type { CastPolicy } from "./policy.js";
@@ -58,6 +58,12 @@ export const context = {
   random: { seed: 0, offset: 0 },
 };
 
+/** Throws ArgumentError unless `fn` is a function. */
+export function checkFunction(fn: unknown, op: string): void {
+  if (typeof fn === "function") return;
+  throw new ArgumentError(`${op}: expected a function, got ${describe(fn)}`, { op });
+}
+
 /** Throws GradError when `result` is a promise: scopes end before its work would run. */
 export function rejectPromise(result: unknown, name: string): void {
   if (
@@ -74,6 +80,7 @@ export function rejectPromise(result: unknown, name: string): void {
 }
 
 function withGradMode<T>(enabled: boolean, name: string, fn: () => T): T {
+  checkFunction(fn, name);
   const previous = context.gradEnabled;
   context.gradEnabled = enabled;
   try {
@@ -123,6 +130,7 @@ export function getDefaultDtype(): FloatDType {
 
 /** Runs a synchronous function with another default dtype, and returns what it returns. */
 export function withDefaultDtype<T>(dtype: DType, fn: () => T): T {
+  checkFunction(fn, "withDefaultDtype");
   const previous = context.defaultDtype;
   context.defaultDtype = checkDefaultDtype(dtype, "withDefaultDtype");
   try {
@@ -139,7 +147,7 @@ const PRECISIONS: readonly MatmulPrecision[] = ["highest", "high", "medium"];
 function checkPrecision(precision: unknown, op: string): MatmulPrecision {
   if (PRECISIONS.includes(precision as MatmulPrecision)) return precision as MatmulPrecision;
   throw new ArgumentError(
-    `${op}: expected "highest", "high" or "medium", got ${JSON.stringify(precision)}`,
+    `${op}: expected "highest", "high" or "medium", got ${describe(precision)}`,
     { op },
   );
 }
@@ -161,6 +169,7 @@ export function getFloat32MatmulPrecision(): MatmulPrecision {
 
 /** Runs a synchronous function at a float32 matmul precision, and returns what it returns. */
 export function withFloat32MatmulPrecision<T>(precision: MatmulPrecision, fn: () => T): T {
+  checkFunction(fn, "withFloat32MatmulPrecision");
   const previous = context.matmulPrecision;
   context.matmulPrecision = checkPrecision(precision, "withFloat32MatmulPrecision");
   try {
@@ -184,7 +193,7 @@ export function matmulPrecisionCode(): number {
 export function manualSeed(seed: number): void {
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new ArgumentError(
-      `manualSeed: expected a whole number from 0 to 2^53-1, got ${String(seed)}`,
+      `manualSeed: expected a whole number from 0 to 2^53-1, got ${describe(seed)}`,
       { op: "manualSeed" },
     );
   }
@@ -197,10 +206,26 @@ export function getRandomState(): { seed: number; offset: number } {
   return { ...context.random };
 }
 
-/** Restores what {@link getRandomState} returned. */
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/**
+ * Restores what {@link getRandomState} returned.
+ * @throws ArgumentError for anything else.
+ */
 export function setRandomState(state: { seed: number; offset: number }): void {
-  context.random.seed = state.seed;
-  context.random.offset = state.offset;
+  const given: unknown = state;
+  const { seed, offset } = (given ?? {}) as Partial<typeof state>;
+  if (!isCount(seed) || !isCount(offset)) {
+    throw new ArgumentError(
+      `setRandomState: expected { seed, offset } as getRandomState returns them, got seed ` +
+        `${describe(seed)}, offset ${describe(offset)}`,
+      { op: "setRandomState" },
+    );
+  }
+  context.random.seed = seed;
+  context.random.offset = offset;
 }
 
 /** Takes `count` random numbers off the generator; returns the seed and offset that yield them. */

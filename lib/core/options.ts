@@ -53,9 +53,9 @@ export function dimOf(op: string, given: number | DimOptions | undefined, fallba
  * among them: `sum(x, 0, { keepdim })` or `sum(x, { dim: 0, keepdim })`. Checked as
  * {@link checkOptions} does.
  */
-export function optionsWithDim<D, O extends { dim?: D }>(
+export function optionsWithDim<D, O extends { dim?: D | null | undefined }>(
   op: string,
-  dimOrOptions: D | O | undefined,
+  dimOrOptions: D | O | null | undefined,
   options: Omit<O, "dim"> | undefined,
   names: readonly string[],
 ): O {
@@ -64,9 +64,9 @@ export function optionsWithDim<D, O extends { dim?: D }>(
     if (options === undefined) return dimOrOptions;
     throw new ArgumentError(`${op}: expected one options object, got two`, { op });
   }
-  if (options === undefined) return { dim: dimOrOptions } as O;
+  if (options === undefined) return { dim: dimOrOptions ?? undefined } as O;
   checkOptions(op, options, names);
-  if (dimOrOptions === undefined) return options as O;
+  if (dimOrOptions === undefined || dimOrOptions === null) return options as O;
   if ("dim" in options) {
     throw new ArgumentError(`${op}: dim was given both before the options and among them`, { op });
   }

@@ -3,7 +3,7 @@
 
 import { checkOptions } from "../core/options.js";
 import { autocast, GradScaler, unscaledStep, type StepResult } from "../amp/index.js";
-import { getDefaultDtype, withDefaultDtype } from "../core/context.js";
+import { checkFunction, getDefaultDtype, withDefaultDtype } from "../core/context.js";
 import { Tensor } from "../core/tensor.js";
 import { ArgumentError, describe } from "../errors.js";
 import { loadCheckpoint, saveCheckpoint } from "../io/index.js";
@@ -203,6 +203,7 @@ export class Fabric extends SingleDevice {
    * an autocast region, or with the precision's default dtype.
    */
   autocast<T>(fn: () => T): T {
+    checkFunction(fn, "autocast");
     const { autocastDtype } = this.mode;
     if (autocastDtype === null) return this.withParameterDtype(fn);
     return autocast({ device: this.device, dtype: autocastDtype }, fn);
@@ -304,6 +305,7 @@ export class Fabric extends SingleDevice {
     if (!isWrappedModule(module)) {
       fail("noBackwardSync", "the module was not set up; call fabric.setup first");
     }
+    checkFunction(fn, "noBackwardSync");
     return fn();
   }
 
@@ -312,6 +314,7 @@ export class Fabric extends SingleDevice {
    * @param create makes it; may be called as `() => new Net()`.
    */
   initModule<M extends Module>(create: () => M): M {
+    checkFunction(create, "initModule");
     const module: unknown = this.withParameterDtype(create);
     if (!(module instanceof Module)) {
       return fail("initModule", `expected a function that makes a Module, got ${describe(module)}`);
@@ -321,6 +324,7 @@ export class Fabric extends SingleDevice {
 
   /** Makes tensors on the device, with the precision's dtype as the default dtype. */
   initTensor<T>(create: () => T): T {
+    checkFunction(create, "initTensor");
     return moveTo(this.withParameterDtype(create), this.device);
   }
 

@@ -8,6 +8,7 @@ import type { Tensor } from "../core/tensor.js";
 import { isHalfWidth } from "../dtype.js";
 import { ArgumentError, ShapeError } from "../errors.js";
 import { add, copyFrom, full, mean, mul, reshape, rsqrt, sub, to, variance } from "../ops/index.js";
+import { checkTensor } from "../ops/checks.js";
 import { checkCount, checkNotNegative } from "./checks.js";
 import * as init from "./init.js";
 import { Module } from "./module.js";
@@ -90,6 +91,7 @@ abstract class BatchNorm extends Module {
 
   /** Normalizes [N, C, ...] over all dimensions but the second; 16-bit floats through float32. */
   override forward(x: Tensor): Tensor {
+    checkTensor(x, this.constructor.name);
     this.checkInput(x);
     return tidy(() => {
       const wide = isHalfWidth(x.dtype) ? to(x, "float32") : x;

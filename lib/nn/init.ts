@@ -7,7 +7,7 @@ import { describe } from "../core/dispatch.js";
 import { tidy } from "../core/scope.js";
 import { Tensor } from "../core/tensor.js";
 import { isFloating } from "../dtype.js";
-import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
+import { ArgumentError, describe as describeValue, DTypeError, ShapeError } from "../errors.js";
 import { copyFrom, erf, eye as identity, fill, fromTypedArray, tensor } from "../ops/index.js";
 import { normalInto, rand, randn, uniformInto } from "../ops/create.js";
 import { formatShape, numelOf } from "../shape.js";
@@ -29,9 +29,12 @@ function checkFloating(op: string, x: unknown): asserts x is Tensor {
 function checkNumbers(op: string, values: Readonly<Record<string, number>>): void {
   for (const [name, value] of Object.entries(values)) {
     if (Number.isFinite(value)) continue;
-    throw new ArgumentError(`${op}: ${name} — expected a finite number, got ${String(value)}`, {
-      op,
-    });
+    throw new ArgumentError(
+      `${op}: ${name} — expected a finite number, got ${describeValue(value)}`,
+      {
+        op,
+      },
+    );
   }
 }
 
@@ -210,7 +213,7 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
       return 3 / 4;
     default:
       throw new ArgumentError(
-        `calculateGain: unknown nonlinearity ${JSON.stringify(nonlinearity)} — expected linear, ` +
+        `calculateGain: unknown nonlinearity ${describeValue(nonlinearity)} — expected linear, ` +
           `conv2d, sigmoid, tanh, relu, leakyRelu or selu`,
         { op: "calculateGain" },
       );

@@ -6,7 +6,7 @@ import { checkOptions, isOptions } from "../core/options.js";
 import { keep, outsideScopes } from "../core/scope.js";
 import { Tensor } from "../core/tensor.js";
 import { checkDType, isDType, isFloating, type Device, type DType } from "../dtype.js";
-import { ArgumentError, DTypeError } from "../errors.js";
+import { ArgumentError, describe, DTypeError } from "../errors.js";
 import { fill, to } from "../ops/index.js";
 import { checkDevice } from "../ops/cast.js";
 import { Parameter } from "./parameter.js";
@@ -129,6 +129,12 @@ export class Module {
     options: { persistent?: boolean } = {},
   ): T {
     checkOptions("registerBuffer", options, ["persistent"]);
+    if (tensor !== null && !((tensor as unknown) instanceof Tensor)) {
+      throw new ArgumentError(
+        `registerBuffer: ${describe(name)} — expected a tensor or null, got ${describe(tensor)}`,
+        { op: "registerBuffer" },
+      );
+    }
     if (tensor !== null) keep(tensor);
     (this as unknown as Record<string, unknown>)[name] = tensor;
     this.#buffers.set(name, options.persistent ?? true);

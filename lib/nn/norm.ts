@@ -2,6 +2,7 @@
 
 import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
+import { ArgumentError, describe } from "../errors.js";
 import { layerNorm, rmsNorm } from "../ops/index.js";
 import type { Shape } from "../shape.js";
 import { checkCount, checkNotNegative } from "./checks.js";
@@ -28,7 +29,14 @@ export interface LayerNormOptions extends ParameterOptions {
 }
 
 function checkNormalized(module: string, shape: number | Shape): number[] {
-  const list = typeof shape === "number" ? [shape] : [...shape];
+  const given: unknown = typeof shape === "number" ? [shape] : shape;
+  if (!Array.isArray(given)) {
+    throw new ArgumentError(
+      `${module}: normalizedShape — expected a length or a list of them, got ${describe(shape)}`,
+      { op: module },
+    );
+  }
+  const list = [...(given as number[])];
   checkCount(module, "the number of normalized dimensions", list.length);
   for (const extent of list) checkCount(module, "normalizedShape", extent);
   return list;

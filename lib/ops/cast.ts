@@ -6,11 +6,11 @@ import { gradOps, record } from "../core/tape.js";
 import { context } from "../core/context.js";
 import type { Tensor } from "../core/tensor.js";
 import { checkDType, isDType, type Device, type DType } from "../dtype.js";
-import { ArgumentError, DeviceError, GradError } from "../errors.js";
+import { ArgumentError, describe, DeviceError, GradError } from "../errors.js";
 import { broadcastShapes, formatShape, sameShape } from "../shape.js";
 import { expandStrides } from "./broadcast.js";
 import { isOptions } from "../core/options.js";
-import { checkOptions, checkTensor } from "./checks.js";
+import { checkNumber, checkOptions, checkTensor } from "./checks.js";
 
 function cast(x: Tensor, dtype: DType): Tensor {
   const y = run("to", "cast", [x], dtype, x.shape, []);
@@ -53,7 +53,7 @@ export function checkDevice(device: unknown, op: string): Device {
     );
   }
   throw new DeviceError(
-    `${op}: unknown device — expected "cpu", "cuda" or "cuda:N", got ${JSON.stringify(device)}`,
+    `${op}: unknown device — expected "cpu", "cuda" or "cuda:N", got ${describe(device)}`,
     { op },
   );
 }
@@ -109,6 +109,7 @@ export function copyFrom(destination: Tensor, source: Tensor): Tensor {
 /** Writes `value` into every element. Not recorded. */
 export function fill(destination: Tensor, value: number): Tensor {
   checkTensor(destination, "fill", "destination");
+  checkNumber(value, "fill", "value");
   checkWritable(destination, "fill");
   runInPlace("fill", "fill", [destination], [destination], [value]);
   return destination;

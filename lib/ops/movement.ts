@@ -5,7 +5,7 @@ import { run, view } from "../core/dispatch.js";
 import type { DimOptions } from "../core/options.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
-import { ShapeError } from "../errors.js";
+import { describe, ShapeError } from "../errors.js";
 import {
   checkShape,
   contiguousStrides,
@@ -136,6 +136,7 @@ export function flatten(
   ...range: [options?: FlattenOptions] | [startDim: number, endDim?: number]
 ): Tensor {
   checkTensor(x, "flatten");
+  x.assertUsable("flatten");
   const [first, last] = range;
   const given = typeof first === "object" ? first : { startDim: first, endDim: last };
   checkOptions("flatten", given, ["startDim", "endDim"]);
@@ -180,7 +181,7 @@ export function permute(x: Tensor, ...order: List): Tensor {
   if (!Array.isArray(given) || given.length !== rank) {
     throw new ShapeError(
       `permute: expected the ${rank} dimensions of input ${formatShape(x.shape)} in a new order, ` +
-        `got [${String(dims)}]`,
+        `got ${Array.isArray(given) ? formatShape(dims) : describe(given)}`,
       { op: "permute" },
     );
   }

@@ -5,7 +5,7 @@ import { defineOp, describe, runMany } from "../core/dispatch.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
 import { finfo, isHalfWidth, type DType } from "../dtype.js";
-import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
+import { ArgumentError, describe as describeValue, DTypeError, ShapeError } from "../errors.js";
 import { formatShape, numelOf, sameShape, type Shape } from "../shape.js";
 import { add, mul, sub } from "./binary.js";
 import { sumTo } from "./broadcast.js";
@@ -30,7 +30,7 @@ function checkNorm(name: string, x: Tensor, normalizedShape: number | Shape): Sh
   if (!Array.isArray(given) || given.length === 0) {
     throw new ArgumentError(
       `${name}: normalizedShape — expected a length or a list of lengths, got ` +
-        String(normalizedShape),
+        describeValue(normalizedShape),
       { op: name },
     );
   }
@@ -75,7 +75,7 @@ function epsOf(name: string, options: NormOptions, fallback: number): number {
   checkOptions(name, options, ["eps"]);
   const eps = options.eps ?? fallback;
   if (typeof eps === "number" && eps >= 0) return eps;
-  throw new ArgumentError(`${name}: eps — expected a number from 0 up, got ${String(eps)}`, {
+  throw new ArgumentError(`${name}: eps — expected a number from 0 up, got ${describeValue(eps)}`, {
     op: name,
   });
 }

@@ -22,7 +22,7 @@ export type Dims = number | readonly number[];
 /** What to reduce over. */
 export interface ReduceOptions {
   /** The dimensions, where they do not stand in front of the options. */
-  dim?: Dims | undefined;
+  dim?: Dims | null | undefined;
   /** Keeps the reduced dimensions, with length 1. Default: false. */
   keepdim?: boolean | undefined;
 }
@@ -66,8 +66,9 @@ interface Reduction {
 
 function reductionOf(name: string, x: Tensor, options: ReduceOptions): Reduction {
   const { dim, keepdim = false } = options;
-  const all = dim === undefined || (typeof dim === "object" && dim.length === 0);
-  const dims = normalizeDims(all ? undefined : dim, x.shape.length, name);
+  const given = dim ?? undefined;
+  const all = typeof given === "object" && given.length === 0;
+  const dims = normalizeDims(all ? undefined : given, x.shape.length, name);
   let mask = 0;
   let count = 1;
   for (const d of dims) {
