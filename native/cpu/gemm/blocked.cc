@@ -205,7 +205,7 @@ void multiply_blocked(const GemmPlan<Acc>& plan) {
   const KernelTable<Acc>& kernels = gemm_kernels<Acc>();
   const Region<Acc> region(plan, kernels);
   const int64_t work = plan.batch * plan.M * plan.N * plan.K;
-  const int64_t threads = work < kSerialWork ? 1 : num_threads();
+  const int64_t threads = work < kSerialWork ? 1 : usable_threads();
   const Grid grid = cut(plan.M, plan.N, plan.batch, kernels.tile_rows, kernels.tile_cols, threads);
   const int64_t regions = grid.row_regions * grid.col_regions;
   const int64_t tasks = plan.batch * regions;
