@@ -3,7 +3,7 @@
 // each. Every contestant is a process of its own; two at a time take turns step by step, so that a
 // machine whose speed drifts slows both. Times are medians, ratios medians of neighbouring steps.
 // Usage: node bench/training.bench.mjs [--size small|full|builtin]... [--precision NAME]...
-//   [--steps N] [--warmup N] [--threads N] [--python FILE] [--save]
+//   [--steps N] [--warmup N] [--threads N] [--no-rival] [--python FILE] [--save]
 // The rival's python3 is the first of --python, $MIXPREC_RIVAL_PYTHON, python3 and /usr/bin/python3
 // that imports torch.
 
@@ -33,12 +33,14 @@ const MEMORY_LIMIT = 0.55;
 const here = (file) => fileURLToPath(new URL(file, import.meta.url));
 
 const { values: options } = parseArgs({
+  allowNegative: true,
   options: {
     size: { type: "string", multiple: true, default: ["small", "full", "builtin"] },
     precision: { type: "string", multiple: true, default: Object.keys(MODES) },
     steps: { type: "string", default: "9" },
     warmup: { type: "string", default: "2" },
     threads: { type: "string", default: "2" },
+    rival: { type: "boolean", default: true },
     python: { type: "string" },
     save: { type: "boolean", default: false },
   },
@@ -179,8 +181,9 @@ console.log(
   `${processor}, ${cores} cores, ${options.threads} threads, commit ${commit}, ` +
     `load average ${loadAverage.toFixed(1)}`,
 );
-const python = findRival();
-if (python === undefined) console.log("PyTorch is not installed: ours alone is measured");
+const python = options.rival ? findRival() : undefined;
+if (options.rival && python === undefined)
+  console.log("PyTorch is not installed: ours alone is measured");
 const sizes = {};
 for (const size of options.size) {
   const rival =
