@@ -79,7 +79,8 @@ function accumulateInto(
 ): boolean {
   const previous = leaf.grad;
   if (previous !== null && !previous.isDisposed) {
-    if (createGraph) leaf.grad = keep(gradOps.add(previous, grad));
+    // A gradient that is a view (set by the user, or recorded) need not be dense.
+    if (createGraph || !previous.isContiguous) leaf.grad = keep(gradOps.add(previous, grad));
     else gradOps.accumulate(previous, grad);
     return false;
   }
