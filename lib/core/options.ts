@@ -41,7 +41,7 @@ export interface DimOptions {
   dim?: number | undefined;
 }
 
-/** The dimension of an operation, given by itself or as `{ dim }`; `fallback` where it is left out. */
+/** The dimension of an operation, by itself or as `{ dim }`; `fallback` where it is left out. */
 export function dimOf(op: string, given: number | DimOptions | undefined, fallback = 0): number {
   if (!isOptions(given)) return given ?? fallback;
   checkOptions(op, given, ["dim"]);

@@ -74,7 +74,7 @@ function settingsOf<O extends object>(
   return Object.fromEntries(given.map((value, i) => [names[i]!, value])) as O;
 }
 
-/** Draws uniformly from `[a, b)`, by default [0, 1): `uniform(x, { a, b })` or `uniform(x, a, b)`. */
+/** Draws uniformly from `[a, b)`, by default [0, 1): `uniform(x, { a, b })`, `uniform(x, a, b)`. */
 export function uniform<T extends Tensor>(x: T, ...given: Settings<{ a?: number; b?: number }>): T {
   checkFloating("uniform", x);
   const { a = 0, b = 1 } = settingsOf("uniform", given, ["a", "b"]);
@@ -111,7 +111,7 @@ export interface TruncNormalOptions {
   b?: number;
 }
 
-/** Draws from a normal distribution cut to `[a, b]`; mean, std, a, b as options or in this order. */
+/** Draws from a normal distribution cut to `[a, b]`; mean, std, a, b as options or in order. */
 export function truncNormal<T extends Tensor>(x: T, ...given: Settings<TruncNormalOptions>): T {
   const op = "truncNormal";
   checkFloating(op, x);

@@ -258,7 +258,7 @@ export function squeeze(x: Tensor, dim?: number | readonly number[] | SqueezeOpt
   return viewOf("squeeze", x, 0, shape, strides, (g) => reshape(g, from));
 }
 
-/** Inserts a dimension of length 1 before place `dim` (also as `{ dim }`); -1 puts it last. A view. */
+/** Inserts a dimension of length 1 before place `dim`, or `{ dim }`; -1 puts it last. A view. */
 export function unsqueeze(x: Tensor, dim: number | Required<DimOptions>): Tensor {
   checkTensor(x, "unsqueeze");
   const at = normalizeDim(dimOf("unsqueeze", dim, NaN), x.shape.length + 1, "unsqueeze");

@@ -39,7 +39,7 @@ export function resultType(...operands: readonly Operand[]): DType {
   return combine(combine(dimensioned, zeroDim), wrapped)!;
 }
 
-/** The dtype of a floating-point function of `dtype`: integers and bool become the default dtype. */
+/** The dtype of a floating-point function of `dtype`: integers and bool give the default. */
 export function floatResult(dtype: DType): DType {
   return isFloating(dtype) ? dtype : context.defaultDtype;
 }

@@ -14,7 +14,7 @@ import { sum } from "./reduce.js";
 
 /** Options of {@link softmax} and {@link logSoftmax}. */
 export interface SoftmaxOptions {
-  /** The dimension whose elements add up to 1, where it does not stand in front. Default: the last. */
+  /** Its elements add up to 1; where it does not stand in front. Default: the last one. */
   dim?: number | undefined;
   /** dtype of the result. Default: that of x. */
   dtype?: DType | undefined;
