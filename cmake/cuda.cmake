@@ -3,24 +3,34 @@
 # Included at file scope, since enable_language() may not be called in a function.
 set(MIXPREC_CUDA_ARCHITECTURES "80;90a" CACHE STRING "GPU architectures to compile for")
 
-if(NOT MIXPREC_CUDA MATCHES "^(auto|on|off)$")
-  message(FATAL_ERROR "MIXPREC_CUDA is \"${MIXPREC_CUDA}\"; expected auto, on or off")
+if(NOT MIXPREC_CUDA MATCHES "^(auto|on|off|emulated)$")
+  message(FATAL_ERROR
+    "MIXPREC_CUDA is \"${MIXPREC_CUDA}\"; expected auto, on, off or emulated")
 endif()
 if(MIXPREC_CUDA STREQUAL "off")
   message(STATUS "CUDA backend: off")
   return()
 endif()
 
-unset(reason_without_cuda)
 file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS native/cuda/*.cc native/cuda/*.cu)
-if(NOT cuda_sources)
-  set(reason_without_cuda "native/cuda has no sources")
-else()
-  include(CheckLanguage)
-  check_language(CUDA)
-  if(NOT CMAKE_CUDA_COMPILER)
-    set(reason_without_cuda "no CUDA compiler (nvcc) was found")
-  endif()
+
+# The emulated build: the same sources and the emulator, all by the host compiler. For tests only.
+if(MIXPREC_CUDA STREQUAL "emulated")
+  set(cuda_kernels ${cuda_sources})
+  list(FILTER cuda_kernels INCLUDE REGEX "\\.cu$")
+  set_source_files_properties(${cuda_kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++")
+  target_sources(mixprec_backend PRIVATE ${cuda_sources})
+  target_compile_definitions(mixprec_backend PUBLIC MIXPREC_HAS_CUDA=1 MIXPREC_CUDA_EMULATED=1)
+  message(STATUS "CUDA backend: emulated, for tests only")
+  return()
+endif()
+
+list(FILTER cuda_sources EXCLUDE REGEX "native/cuda/emulator/")
+unset(reason_without_cuda)
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  set(reason_without_cuda "no CUDA compiler (nvcc) was found")
 endif()
 if(DEFINED reason_without_cuda)
   if(MIXPREC_CUDA STREQUAL "on")
@@ -30,12 +40,34 @@ if(DEFINED reason_without_cuda)
   return()
 endif()
 
-set(CMAKE_CUDA_ARCHITECTURES ${MIXPREC_CUDA_ARCHITECTURES})
+if(CCACHE)
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+endif()
+# The flags below name the architectures; older releases of CMake do not know 90a.
+set(CMAKE_CUDA_ARCHITECTURES OFF)
 enable_language(CUDA)
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 does not know that nvcc has it
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+endif()
 find_package(CUDAToolkit REQUIRED)
+
+set(cuda_flags --expt-relaxed-constexpr)
+foreach(architecture IN LISTS MIXPREC_CUDA_ARCHITECTURES)
+  list(APPEND cuda_flags
+    "--generate-code=arch=compute_${architecture},code=sm_${architecture}")
+endforeach()
+# PTX of the first one, for GPUs that are newer than all.
+list(GET MIXPREC_CUDA_ARCHITECTURES 0 oldest)
+list(APPEND cuda_flags "--generate-code=arch=compute_${oldest},code=compute_${oldest}")
+# A kernel that spills registers fails the build. A source with one that has to would be listed here
+# with the reason, and get -Xptxas=-Wno-error by its COMPILE_OPTIONS.
+list(APPEND cuda_flags -Xptxas=-warn-spills -Xptxas=-Werror)
+
 target_sources(mixprec_backend PRIVATE ${cuda_sources})
-set_target_properties(mixprec_backend PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+set_target_properties(mixprec_backend PROPERTIES
+  CUDA_ARCHITECTURES OFF CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
 target_compile_definitions(mixprec_backend PUBLIC MIXPREC_HAS_CUDA=1)
+target_compile_options(mixprec_backend PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${cuda_flags}>")
 # Static, so that one binary loads where there is no CUDA at all.
 target_link_libraries(mixprec_backend PUBLIC CUDA::cudart_static)
 message(STATUS "CUDA backend: ${CMAKE_CUDA_COMPILER} for ${MIXPREC_CUDA_ARCHITECTURES}")

@@ -2,7 +2,10 @@
 // which calls cross into it (native/binding/addon.cc describes its layout).
 
 import { createRequire } from "node:module";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 
 import type { DType } from "./dtype.js";
 import { dtypeCode } from "./dtype.js";
@@ -41,20 +44,47 @@ interface Addon {
   resetPeakMemoryStats(): void;
   emptyCache(): void;
   vocabulary(): Vocabulary;
+  toBytesAsync(handle: number): Promise<ArrayBuffer>;
+  toDevice(): void;
+  synchronize(): void;
+  cudaDevices(): CudaInfo;
   setNumThreads(count: number): void;
   numThreads(): number;
+}
+
+/** What the addon knows of a CUDA device. */
+export interface NativeDeviceProperties {
+  readonly name: string;
+  /** Compute capability. */
+  readonly major: number;
+  readonly minor: number;
+  readonly totalMemory: number;
+  readonly multiProcessorCount: number;
+}
+
+/** How the build and the machine stand to CUDA. */
+export interface CudaInfo {
+  /** What the addon was built with; `emulated` is for tests, no figure of it is a GPU's. */
+  readonly build: "none" | "cuda" | "emulated";
+  /** Why there are no devices, where there are none. */
+  readonly reason: string;
+  readonly devices: readonly NativeDeviceProperties[];
 }
 
 function loadAddon(): Addon {
   const require = createRequire(import.meta.url);
   const root = fileURLToPath(new URL("..", import.meta.url));
+  // Another build of the addon: how tests choose the emulated one.
+  const chosen = process.env.MIXPREC_ADDON;
   try {
+    if (chosen) return require(resolve(chosen)) as Addon;
     const load = require("node-gyp-build") as (directory: string) => Addon;
     return load(root);
   } catch (cause) {
     throw new NativeError(
       `mixprec: the native addon could not be loaded on ${process.platform}-${process.arch}, ` +
-        `Node ${process.versions.node}. Looked for prebuilds/ and build/Release/ in ${root}. ` +
+        `Node ${process.versions.node}. Looked for ` +
+        (chosen ? `MIXPREC_ADDON=${chosen}. ` : `prebuilds/ and build/Release/ in ${root}. `) +
         `Build it with "npm run build:native" there; that needs CMake and a C++20 compiler.\n` +
         String(cause instanceof Error ? cause.message : cause),
       { cause },
@@ -72,6 +102,13 @@ if (vocabulary.ops.join() !== NATIVE_OPS.join()) {
     `mixprec: the native addon is of another version than the JavaScript around it. ` +
       `Rebuild it with "npm run build:native".`,
   );
+}
+
+let foundCuda: CudaInfo | undefined;
+
+/** CUDA devices, looked for at the first call. */
+export function cudaInfo(): CudaInfo {
+  return (foundCuda ??= addon.cudaDevices());
 }
 
 let command = new Float64Array(addon.commandBuffer(0));
@@ -171,11 +208,33 @@ function writeShape(at: number, dtype: DType, shape: Shape): number {
   return at;
 }
 
-function invoke(name: string): void {
+function isOutOfMemory(cause: unknown): boolean {
+  return (cause as { code?: unknown } | null)?.code === "ERR_OUT_OF_MEMORY";
+}
+
+let collectGarbage: (() => void) | undefined;
+
+/** Frees the tensors that nobody refers to any more. */
+function collect(): void {
+  if (collectGarbage === undefined) {
+    setFlagsFromString("--expose-gc");
+    collectGarbage = runInNewContext("gc") as () => void;
+  }
+  collectGarbage();
+}
+
+/** `repeatable` ops write to their outputs only, so that they can be run again. */
+function invoke(name: string, repeatable: boolean): void {
   try {
     addon.run();
   } catch (cause) {
-    throw typedError(cause, name);
+    if (!repeatable || !isOutOfMemory(cause)) throw typedError(cause, name);
+    collect();
+    try {
+      addon.run();
+    } catch (again) {
+      throw typedError(again, name);
+    }
   }
 }
 
@@ -195,7 +254,7 @@ export function runNative(
   let at = writeHeader(op, device, inputs, 1, attrs.length);
   at = writeShape(at, dtype, shape);
   for (let i = 0; i < attrs.length; i++) command[at++] = attrs[i]!;
-  invoke(name);
+  invoke(name, true);
   return new Handle(command[0]!, newStorage());
 }
 
@@ -215,7 +274,7 @@ export function runNativeMany(
     at = writeShape(at, outputs[i]!.dtype, outputs[i]!.shape);
   }
   for (let i = 0; i < attrs.length; i++) command[at++] = attrs[i]!;
-  invoke(name);
+  invoke(name, true);
   const handles: Handle[] = [];
   for (let i = 0; i < outputs.length; i++) handles.push(new Handle(command[i]!, newStorage()));
   return handles;
@@ -268,6 +327,27 @@ export function toBytesNative(handle: Handle): ArrayBuffer {
   }
 }
 
+/** As {@link toBytesNative}, without waiting for the device: the elements as they are now. */
+export async function toBytesAsyncNative(handle: Handle): Promise<ArrayBuffer> {
+  try {
+    return await addon.toBytesAsync(handle.id);
+  } catch (cause) {
+    throw typedError(cause, "data");
+  }
+}
+
+/** A copy of a contiguous tensor on another device. */
+export function toDeviceNative(handle: Handle, device: number): Handle {
+  command[0] = handle.id;
+  command[1] = device;
+  try {
+    addon.toDevice();
+  } catch (cause) {
+    throw typedError(cause, "to");
+  }
+  return new Handle(command[0], newStorage());
+}
+
 /** The first element as a number. */
 export function itemNative(handle: Handle): number {
   try {
@@ -286,10 +366,20 @@ export interface NativeMemoryStats {
   readonly tensors: number;
 }
 
+function onDevice(name: string, call: () => void): void {
+  try {
+    call();
+  } catch (cause) {
+    throw typedError(cause, name);
+  }
+}
+
 /** Reads a device's memory statistics. */
 export function memoryStatsNative(device: number): NativeMemoryStats {
   command[0] = device;
-  addon.memoryStats();
+  onDevice("memoryStats", () => {
+    addon.memoryStats();
+  });
   const [allocated, maxAllocated, reserved, maxReserved, tensors] = command;
   return {
     allocated: allocated!,
@@ -303,13 +393,25 @@ export function memoryStatsNative(device: number): NativeMemoryStats {
 /** Sets a device's peaks to its present use. */
 export function resetPeakMemoryStatsNative(device: number): void {
   command[0] = device;
-  addon.resetPeakMemoryStats();
+  onDevice("resetPeakMemoryStats", () => {
+    addon.resetPeakMemoryStats();
+  });
 }
 
 /** Gives a device's cached memory back to the system. */
 export function emptyCacheNative(device: number): void {
   command[0] = device;
-  addon.emptyCache();
+  onDevice("emptyCache", () => {
+    addon.emptyCache();
+  });
+}
+
+/** Waits for all work of a device. */
+export function synchronizeNative(device: number): void {
+  command[0] = device;
+  onDevice("synchronize", () => {
+    addon.synchronize();
+  });
 }
 
 /**

@@ -3,7 +3,7 @@
 // (the packed tarball ships dist/ and has none). Incremental: does nothing where nothing changed.
 // Usage: node scripts/build.mjs [--native | --ts] [--clean] [--target T] [--out DIR]
 //   [--define NAME=VALUE]...
-// In the environment: MIXPREC_CUDA=auto|on|off chooses whether the CUDA backend is built,
+// In the environment: MIXPREC_CUDA=auto|on|off|emulated chooses whether the CUDA backend is built,
 // MIXPREC_WERROR=on makes warnings errors.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -16,6 +16,9 @@ import { parseArgs } from "node:util";
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
+
+/** The build whose CUDA backend runs on the CPU: for tests only, kept apart from what ships. */
+export const emulatedBuild = { out: "build/emulated", defines: { MIXPREC_CUDA: "emulated" } };
 
 /** Two builds in one directory would write the same objects, so the second waits for the first. */
 async function withLock(directory, body) {

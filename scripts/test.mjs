@@ -1,12 +1,14 @@
 #!/usr/bin/env node
 // Runs every test this machine can run: the native ones, then vitest's. Ends with one line that sums
 // both up. Arguments go to vitest (`npm test -- -t softmax`). With --package it runs only those of
-// test/package, which pack the package and install it from the registry.
+// test/package, which pack the package and install it from the registry. With --emulated it builds the
+// emulated CUDA backend and runs its native tests, and vitest's with it as the default device.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { buildNative, emulatedBuild } from "./build.mjs";
 import { runNativeTests } from "./test-native.mjs";
 import { addUp, closingLine, countVitest, recordResults, vitestReport } from "./test-results.mjs";
 
@@ -32,6 +34,13 @@ const packageTests = "test/package";
 
 async function runTests(args) {
   if (args[0] === "--package") return runVitest("package", [packageTests, ...args.slice(1)]);
+  if (args[0] === "--emulated") {
+    const emulatedNative = await runNativeTests({ emulated: true });
+    await buildNative(emulatedBuild);
+    process.env.MIXPREC_TEST_DEVICE = "cuda-emulated";
+    const exclude = ["--exclude", `${packageTests}/**`];
+    return addUp([emulatedNative, runVitest("vitest-emulated", [...exclude, ...args.slice(1)])]);
+  }
   const native = await runNativeTests();
   return addUp([native, runVitest("vitest", ["--exclude", `${packageTests}/**`, ...args])]);
 }

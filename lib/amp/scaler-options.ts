@@ -3,7 +3,7 @@
 import { checkOptions } from "../core/options.js";
 import type { Device } from "../dtype.js";
 import { ArgumentError, describe, ScalerError } from "../errors.js";
-import { checkDevice } from "../ops/cast.js";
+import { checkDevice } from "../core/device.js";
 
 /** What an alarm is told: that many updates in a row skipped the optimizers' steps. */
 export interface RepeatedSkips {

@@ -2,7 +2,7 @@
 // scopes, default dtype, float32 matmul precision, the random generator.
 
 import { ArgumentError, describe, DTypeError, GradError } from "../errors.js";
-import { checkDType, isFloating, type DType, type FloatDType } from "../dtype.js";
+import { checkDType, isFloating, type Device, type DType, type FloatDType } from "../dtype.js";
 import type { StorageState } from "../native.js";
 import type { CastPolicy } from "./policy.js";
 import type { Tensor } from "./tensor.js";
@@ -54,6 +54,8 @@ export const context = {
   /** What floating-point tensors are made as where nothing says otherwise. */
   defaultDtype: "float32" as FloatDType,
   matmulPrecision: "highest" as MatmulPrecision,
+  /** Where tensors are made that are not told where; another one runs the tests on a device. */
+  defaultDevice: "cpu" as Device,
   /** Counter-based generator: the next fill starts at `offset` (in blocks of four 32-bit words). */
   random: { seed: 0, offset: 0 },
 };

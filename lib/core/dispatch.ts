@@ -8,15 +8,10 @@ import { runNative, runNativeMany, viewNative } from "../native.js";
 import { OP, type NativeOp } from "../op-names.js";
 import { formatShape, type Shape } from "../shape.js";
 import { context, type AutocastState } from "./context.js";
+import { deviceCode } from "./device.js";
 import { autocastInputs, finishCasts } from "./autocast-inputs.js";
 import { policyOf, type CastPolicy } from "./policy.js";
 import { Tensor } from "./tensor.js";
-
-/** -1 for the CPU, else the CUDA ordinal. */
-export function deviceCode(device: Device): number {
-  if (device === "cpu") return -1;
-  return device === "cuda" ? 0 : Number(device.slice(5));
-}
 
 /** A tensor as errors name it: `float32 [2, 3]`. */
 export function describe(tensor: Tensor): string {

@@ -1,8 +1,15 @@
 // Memory statistics of a device and the `cuda` namespace.
 
 import type { Device } from "../dtype.js";
-import { DeviceError } from "../errors.js";
-import { emptyCacheNative, memoryStatsNative, resetPeakMemoryStatsNative } from "../native.js";
+import { ArgumentError, DeviceError } from "../errors.js";
+import {
+  cudaInfo,
+  emptyCacheNative,
+  memoryStatsNative,
+  resetPeakMemoryStatsNative,
+  synchronizeNative,
+} from "../native.js";
+import { deviceCode } from "./device.js";
 
 /** Memory of a device, in bytes, with PyTorch's four statistics. */
 export interface MemoryStatistics {
@@ -24,29 +31,43 @@ export interface MemoryStatistics {
 
 const MEBIBYTE = 2 ** 20;
 
+function summary(name: string, device: number): string {
+  const { allocated, maxAllocated, reserved, maxReserved, tensors } = memoryStatsNative(device);
+  const row = (title: string, now: number, peak: number): string =>
+    `${title.padEnd(10)} ${(now / MEBIBYTE).toFixed(1).padStart(10)} MiB   ` +
+    `peak ${(peak / MEBIBYTE).toFixed(1).padStart(10)} MiB`;
+  return [
+    `${name}: ${tensors} tensors on this thread`,
+    row("allocated", allocated, maxAllocated),
+    row("reserved", reserved, maxReserved),
+  ].join("\n");
+}
+
+/** Statistics of the device that `codeOf` finds for the argument. */
+function statistics(codeOf: (device: Device | undefined, op: string) => number): MemoryStatistics {
+  return {
+    memoryAllocated: (device) => memoryStatsNative(codeOf(device, "memoryAllocated")).allocated,
+    maxMemoryAllocated: (device) =>
+      memoryStatsNative(codeOf(device, "maxMemoryAllocated")).maxAllocated,
+    memoryReserved: (device) => memoryStatsNative(codeOf(device, "memoryReserved")).reserved,
+    maxMemoryReserved: (device) =>
+      memoryStatsNative(codeOf(device, "maxMemoryReserved")).maxReserved,
+    resetPeakMemoryStats: (device) => {
+      resetPeakMemoryStatsNative(codeOf(device, "resetPeakMemoryStats"));
+    },
+    emptyCache: (device) => {
+      emptyCacheNative(codeOf(device, "emptyCache"));
+    },
+    memorySummary: (device) => {
+      const code = codeOf(device, "memorySummary");
+      return summary(code < 0 ? "cpu" : `cuda:${code}`, code);
+    },
+  };
+}
+
 /** Memory of the CPU backend, counted as a CUDA device's is; and how many tensors this thread holds. */
 export const memory: MemoryStatistics & { tensorCount(): number } = {
-  memoryAllocated: () => memoryStatsNative(-1).allocated,
-  maxMemoryAllocated: () => memoryStatsNative(-1).maxAllocated,
-  memoryReserved: () => memoryStatsNative(-1).reserved,
-  maxMemoryReserved: () => memoryStatsNative(-1).maxReserved,
-  resetPeakMemoryStats: () => {
-    resetPeakMemoryStatsNative(-1);
-  },
-  emptyCache: () => {
-    emptyCacheNative(-1);
-  },
-  memorySummary: () => {
-    const { allocated, maxAllocated, reserved, maxReserved, tensors } = memoryStatsNative(-1);
-    const row = (name: string, now: number, peak: number): string =>
-      `${name.padEnd(10)} ${(now / MEBIBYTE).toFixed(1).padStart(10)} MiB   ` +
-      `peak ${(peak / MEBIBYTE).toFixed(1).padStart(10)} MiB`;
-    return [
-      `cpu: ${tensors} tensors on this thread`,
-      row("allocated", allocated, maxAllocated),
-      row("reserved", reserved, maxReserved),
-    ].join("\n");
-  },
+  ...statistics(() => -1),
   tensorCount: () => memoryStatsNative(-1).tensors,
 };
 
@@ -60,30 +81,43 @@ export interface DeviceProperties {
   readonly multiProcessorCount: number;
 }
 
-function noDevice(op: string): never {
-  throw new DeviceError(`${op}: no CUDA device is available, this build has no CUDA backend`, {
-    op,
-  });
+/** The ordinal of a CUDA device, by default the first. Throws DeviceError where it is not there. */
+function ordinalOf(device: Device | undefined, op: string): number {
+  const name: unknown = device ?? "cuda";
+  if (typeof name !== "string" || !/^cuda(:\d+)?$/.test(name)) {
+    throw new ArgumentError(
+      `${op}: expected a CUDA device, "cuda" or "cuda:N", got ${JSON.stringify(name)}`,
+      { op },
+    );
+  }
+  const { devices, reason } = cudaInfo();
+  const ordinal = deviceCode(name as Device);
+  if (ordinal < devices.length) return ordinal;
+  const why = devices.length === 0 ? reason : `there are ${devices.length}`;
+  throw new DeviceError(`${op}: device ${name} is not available, ${why}`, { op });
 }
 
 /** CUDA devices: what there is, and their memory. Without a device every query but the first three throws. */
 export const cuda: MemoryStatistics & {
   isAvailable(): boolean;
   deviceCount(): number;
-  isBf16Supported(): boolean;
+  isBf16Supported(device?: Device): boolean;
   deviceProperties(device?: Device): DeviceProperties;
   synchronize(device?: Device): void;
 } = {
-  isAvailable: () => false,
-  deviceCount: () => 0,
-  isBf16Supported: () => false,
-  deviceProperties: () => noDevice("deviceProperties"),
-  synchronize: () => noDevice("synchronize"),
-  memoryAllocated: () => noDevice("memoryAllocated"),
-  maxMemoryAllocated: () => noDevice("maxMemoryAllocated"),
-  memoryReserved: () => noDevice("memoryReserved"),
-  maxMemoryReserved: () => noDevice("maxMemoryReserved"),
-  resetPeakMemoryStats: () => noDevice("resetPeakMemoryStats"),
-  emptyCache: () => noDevice("emptyCache"),
-  memorySummary: () => noDevice("memorySummary"),
+  ...statistics(ordinalOf),
+  isAvailable: () => cudaInfo().devices.length > 0,
+  deviceCount: () => cudaInfo().devices.length,
+  isBf16Supported: (device) => {
+    if (cudaInfo().devices.length === 0) return false;
+    return cudaInfo().devices[ordinalOf(device, "isBf16Supported")]!.major >= 8;
+  },
+  deviceProperties: (device) => {
+    const { name, major, minor, totalMemory, multiProcessorCount } =
+      cudaInfo().devices[ordinalOf(device, "deviceProperties")]!;
+    return { name, capability: [major, minor], totalMemory, multiProcessorCount };
+  },
+  synchronize: (device) => {
+    synchronizeNative(ordinalOf(device, "synchronize"));
+  },
 };

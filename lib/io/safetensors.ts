@@ -5,7 +5,7 @@ import { Tensor } from "../core/tensor.js";
 import { checkDType, isFloating, type DType } from "../dtype.js";
 import { ArgumentError, CheckpointError, describe } from "../errors.js";
 import { bytes } from "../ops/index.js";
-import { checkDevice } from "../ops/cast.js";
+import { checkDevice } from "../core/device.js";
 import { writeFileAtomic } from "./atomic-write.js";
 import { loadFile, readHeader, type LoadSafetensorsOptions } from "./safetensors-file.js";
 import { serializeSafetensorsHeader, type SafetensorsTensor } from "./safetensors-format.js";

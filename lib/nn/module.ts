@@ -8,7 +8,7 @@ import { Tensor } from "../core/tensor.js";
 import { checkDType, isDType, isFloating, type Device, type DType } from "../dtype.js";
 import { ArgumentError, describe, DTypeError } from "../errors.js";
 import { fill, to } from "../ops/index.js";
-import { checkDevice } from "../ops/cast.js";
+import { checkDevice } from "../core/device.js";
 import { Parameter } from "./parameter.js";
 import { loadState, type LoadResult, type StateDict } from "./state.js";
 

@@ -3,7 +3,7 @@
 import type { Tensor } from "../core/tensor.js";
 import { isHalfWidth, type DType, type TypedArray } from "../dtype.js";
 import { ShapeError } from "../errors.js";
-import { itemNative, toBytesNative } from "../native.js";
+import { itemNative, toBytesAsyncNative, toBytesNative } from "../native.js";
 import { formatShape, type Shape } from "../shape.js";
 import { contiguous, to } from "./cast.js";
 import { noGrad } from "../core/context.js";
@@ -80,12 +80,20 @@ export function dataSync(x: Tensor): TypedArray {
   }
 }
 
-/** As {@link dataSync}, waiting for the device off the main thread. */
-export function data(x: Tensor): Promise<TypedArray> {
-  // The CPU has computed by the time an operation returns.
-  return new Promise((resolve) => {
-    resolve(dataSync(x));
-  });
+/**
+ * As {@link dataSync}, waiting for the device off the main thread. The elements are those at the time
+ * of the call.
+ */
+export async function data(x: Tensor): Promise<TypedArray> {
+  checkTensor(x, "data");
+  x.assertUsable("data");
+  const half = isHalfWidth(x.dtype);
+  const dense = noGrad(() => (half ? to(x, "float32") : contiguous(x)));
+  try {
+    return typedArray(dense.dtype, await toBytesAsyncNative(dense.handle));
+  } finally {
+    if (dense !== x) dense.dispose();
+  }
 }
 
 function nest(flat: ArrayLike<number>, shape: Shape, dim: number, start: number): NestedNumbers {

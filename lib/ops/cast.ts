@@ -1,12 +1,13 @@
 // Copies that change dtype, device or layout.
 
-import { view } from "../core/dispatch.js";
-import { run, runInPlace } from "../core/dispatch.js";
+import { checkDevice, deviceCode } from "../core/device.js";
+import { run, runInPlace, view } from "../core/dispatch.js";
 import { gradOps, record } from "../core/tape.js";
 import { context } from "../core/context.js";
-import type { Tensor } from "../core/tensor.js";
-import { checkDType, isDType, type Device, type DType } from "../dtype.js";
-import { ArgumentError, describe, DeviceError, GradError } from "../errors.js";
+import { Tensor } from "../core/tensor.js";
+import { checkDType, isDType, itemSize, type Device, type DType } from "../dtype.js";
+import { ArgumentError, GradError } from "../errors.js";
+import { toDeviceNative } from "../native.js";
 import { broadcastShapes, formatShape, sameShape } from "../shape.js";
 import { expandStrides } from "./broadcast.js";
 import { isOptions } from "../core/options.js";
@@ -16,6 +17,15 @@ function cast(x: Tensor, dtype: DType): Tensor {
   const y = run("to", "cast", [x], dtype, x.shape, []);
   const from = x.dtype;
   record("to", [x], [y], [], ([g]) => [to(g!, from)]);
+  return y;
+}
+
+function move(x: Tensor, device: Device): Tensor {
+  const dense = contiguous(x);
+  const handle = toDeviceNative(dense.handle, deviceCode(device));
+  const y = new Tensor(handle, x.shape, null, x.dtype, device);
+  const from = x.device;
+  record("to", [dense], [y], [], ([g]) => [to(g!, from)]);
   return y;
 }
 
@@ -39,23 +49,12 @@ export function to(x: Tensor, target: DType | Device | ToOptions): Tensor {
     options = target;
   } else options = isDType(target) ? { dtype: target } : { device: checkDevice(target, "to") };
   const dtype = options.dtype === undefined ? x.dtype : checkDType(options.dtype, "to");
-  if (options.device !== undefined) checkDevice(options.device, "to");
-  return dtype === x.dtype ? x : cast(x, dtype);
-}
-
-/** A device by its full name. Throws DeviceError for one that is not there. */
-export function checkDevice(device: unknown, op: string): Device {
-  if (device === "cpu") return device;
-  if (typeof device === "string" && /^cuda(:\d+)?$/.test(device)) {
-    throw new DeviceError(
-      `${op}: device ${device} is not available, this build has no CUDA backend; use "cpu"`,
-      { op },
-    );
-  }
-  throw new DeviceError(
-    `${op}: unknown device — expected "cpu", "cuda" or "cuda:N", got ${describe(device)}`,
-    { op },
-  );
+  const device = options.device === undefined ? x.device : checkDevice(options.device, "to");
+  if (device === x.device) return dtype === x.dtype ? x : cast(x, dtype);
+  // The fewer bytes travel.
+  if (itemSize(dtype) < itemSize(x.dtype)) return move(cast(x, dtype), device);
+  const moved = move(x, device);
+  return dtype === x.dtype ? moved : cast(moved, dtype);
 }
 
 /** A copy with memory of its own; gradients flow through. */

@@ -1,7 +1,8 @@
 // Tensors from data, from constants and from the random generator.
 
 import { context, drawRandom } from "../core/context.js";
-import { deviceCode, runCreate, runInPlace } from "../core/dispatch.js";
+import { checkDevice, deviceCode } from "../core/device.js";
+import { runCreate, runInPlace } from "../core/dispatch.js";
 import { checkOptions, isOptions } from "../core/options.js";
 import { gradOps } from "../core/tape.js";
 import { Tensor } from "../core/tensor.js";
@@ -16,7 +17,7 @@ import {
 import { ArgumentError, describe, DTypeError, ShapeError } from "../errors.js";
 import { fromBytesNative } from "../native.js";
 import { checkShape, formatShape, MAX_RANK, numelOf, type Shape } from "../shape.js";
-import { checkDevice, to } from "./cast.js";
+import { to } from "./cast.js";
 
 /** Nested lists of numbers or booleans. */
 export type NestedArray = number | boolean | bigint | readonly NestedArray[];
@@ -47,7 +48,7 @@ function resolve(
   checkOptions(op, options, OPTIONS);
   return {
     dtype: options.dtype === undefined ? fallback : checkDType(options.dtype, op),
-    device: options.device === undefined ? "cpu" : checkDevice(options.device, op),
+    device: options.device === undefined ? context.defaultDevice : checkDevice(options.device, op),
     requiresGrad: options.requiresGrad ?? false,
   };
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "errors.h"
 #include "op_list.h"
@@ -51,6 +52,14 @@ struct MemoryStats {
   size_t max_reserved = 0;
 };
 
+// A copy to host memory that was queued. Destroying it before it arrived is allowed.
+class HostCopy {
+ public:
+  virtual ~HostCopy() = default;
+  // Returns when the bytes are there; from any thread.
+  virtual void wait() = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -64,6 +73,19 @@ class Backend {
   // Synchronous copies between host memory and this device's.
   virtual void copy_from_host(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;
+  // As copy_to_host, without waiting for the device: null if the bytes are there already.
+  virtual std::unique_ptr<HostCopy> start_copy_to_host(void* host, const void* device,
+                                                       size_t bytes) {
+    copy_to_host(host, device, bytes);
+    return nullptr;
+  }
+  // Waits for all that was queued; throws what went wrong in it.
+  virtual void synchronize() {}
+  // Throws what has gone wrong in queued work so far, without waiting.
+  virtual void raise_pending() {}
+  // Around every op.
+  virtual void begin_op(const OpCall&) {}
+  virtual void end_op(const OpCall&) {}
 
 #define MIXPREC_DECLARE_OP(name) virtual void name(const OpCall& call) = 0;
   MIXPREC_OPS(MIXPREC_DECLARE_OP)
@@ -90,7 +112,9 @@ inline void run_op(Backend& backend, int32_t op, OpCall& call) {
   check(op >= 0 && op < kOpCount, "an op code that does not exist was called");
   call.name = kOpNames[op];
   const Method method = kMethods[op];
+  backend.begin_op(call);
   (backend.*method)(call);
+  backend.end_op(call);
 }
 
 }  // namespace mixprec

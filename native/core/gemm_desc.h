@@ -1,5 +1,5 @@
 // What a matrix product is, for every backend: out = alpha * lhs x rhs + beta * out (+ bias),
-// batched. Row-major throughout; a transposed operand is expressed by its strides.
+// batched in two levels. Row-major throughout; a transposed operand is expressed by its strides.
 #pragma once
 
 #include <cstdint>
@@ -19,22 +19,37 @@ struct GemmOperand {
   int64_t row_stride = 0;
   int64_t col_stride = 0;
   int64_t batch_stride = 0;  // 0 broadcasts one matrix over the batch
+  int64_t outer_stride = 0;  // likewise over the batches
 };
 
 struct GemmDesc {
   int64_t M = 0, N = 0, K = 0;
   int64_t batch = 1;
-  GemmOperand lhs;      // [batch, M, K]
-  GemmOperand rhs;      // [batch, K, N]
-  void* out = nullptr;  // [batch, M, N], columns contiguous
+  int64_t outer = 1;    // batches, each of `batch` products
+  GemmOperand lhs;      // [outer, batch, M, K]
+  GemmOperand rhs;      // [outer, batch, K, N]
+  void* out = nullptr;  // [outer, batch, M, N], columns contiguous
   DType out_dtype = DType::kFloat32;
   int64_t out_row_stride = 0;
   int64_t out_batch_stride = 0;
+  int64_t out_outer_stride = 0;
   const void* bias = nullptr;  // [N], or null; added after alpha, before rounding to out_dtype
   DType bias_dtype = DType::kFloat32;
   double alpha = 1.0;
   double beta = 0.0;  // 0 does not read `out`
   MatmulPrecision precision = MatmulPrecision::kHighest;
 };
+
+// One rhs for a batch of lhs that lie one below the other is a single, taller product.
+inline GemmDesc with_batch_as_rows(const GemmDesc& desc) {
+  const bool stacked = desc.rhs.batch_stride == 0 &&
+                       desc.lhs.batch_stride == desc.M * desc.lhs.row_stride &&
+                       desc.out_batch_stride == desc.M * desc.out_row_stride;
+  if (desc.batch == 1 || !stacked) return desc;
+  GemmDesc tall = desc;
+  tall.M *= desc.batch;
+  tall.batch = 1;
+  return tall;
+}
 
 }  // namespace mixprec

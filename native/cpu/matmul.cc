@@ -1,157 +1,16 @@
-// The matmul op: brings operands of any rank and strides to as few batched products as their memory
-// allows, without copying where strides can say the same.
-
-#include <algorithm>
+// The matmul op.
+#include "core/matmul.h"
 
 #include "cpu_backend.h"
 #include "gemm/gemm.h"
 #include "strided.h"
 
 namespace mixprec::cpu {
-namespace {
-
-// A matrix per batch index, seen from the op's output.
-struct Matrices {
-  GemmOperand operand;
-  int64_t batch_strides[kMaxRank] = {};
-};
-
-GemmOperand matrix(const Tensor& tensor, bool transposed) {
-  GemmOperand operand;
-  operand.data = tensor.data;
-  operand.dtype = tensor.dtype;
-  operand.row_stride = tensor.strides[tensor.rank - 2];
-  operand.col_stride = tensor.strides[tensor.rank - 1];
-  if (transposed) std::swap(operand.row_stride, operand.col_stride);
-  return operand;
-}
-
-// Leading dimensions as rows of one matrix; a copy only where no stride steps through them all.
-Tensor flattened(Backend& backend, const Tensor& tensor) {
-  Tensor dense = tensor;
-  int64_t rows = 1;
-  bool uniform = true;
-  int64_t row_stride = 0;
-  for (int32_t dim = tensor.rank - 2; dim >= 0; --dim) {
-    if (tensor.shape[dim] == 1) continue;
-    if (rows == 1) {
-      row_stride = tensor.strides[dim];
-    } else if (tensor.strides[dim] != row_stride * rows) {
-      uniform = false;
-    }
-    rows *= tensor.shape[dim];
-  }
-  const int64_t cols = tensor.shape[tensor.rank - 1];
-  if (!uniform) {
-    dense = contiguous(backend, tensor);
-    row_stride = cols;
-  }
-  const int64_t col_stride = dense.strides[dense.rank - 1];
-  dense.rank = 2;
-  dense.shape[0] = rows;
-  dense.shape[1] = cols;
-  dense.strides[0] = row_stride;
-  dense.strides[1] = col_stride;
-  return dense;
-}
-
-// Batch dimensions of an operand, broadcast to the output's: stride 0 where it repeats.
-Matrices matrices(const Tensor& tensor, bool transposed, const Tensor& out) {
-  Matrices result{matrix(tensor, transposed), {}};
-  const int32_t lead = out.rank - tensor.rank;
-  for (int32_t dim = 0; dim < out.rank - 2; ++dim) {
-    const bool repeats = dim < lead || tensor.shape[dim - lead] == 1;
-    result.batch_strides[dim] = repeats ? 0 : tensor.strides[dim - lead];
-  }
-  return result;
-}
-
-}  // namespace
 
 void CpuBackend::matmul(const OpCall& call) {
-  const Tensor& out = call.out();
-  const bool has_bias = call.flag(1);
-  const bool lhs_transposed = call.flag(2);
-  const bool rhs_transposed = call.flag(3);
-  const bool flat = call.flag(4);
-  check(call.in(0).rank >= 2 && call.in(1).rank >= 2, "matmul takes matrices");
-  const Tensor lhs_tensor = flat ? flattened(*this, call.in(0)) : call.in(0);
-  const Tensor rhs_tensor = flat ? flattened(*this, call.in(1)) : call.in(1);
-
-  GemmDesc desc;
-  const auto extent = [](const Tensor& tensor, bool transposed, bool row) {
-    return tensor.shape[tensor.rank - (row != transposed ? 2 : 1)];
-  };
-  desc.M = extent(lhs_tensor, lhs_transposed, true);
-  desc.K = extent(lhs_tensor, lhs_transposed, false);
-  desc.N = extent(rhs_tensor, rhs_transposed, false);
-  check(extent(rhs_tensor, rhs_transposed, true) == desc.K, "matmul got two extents for K");
-  desc.out_dtype = out.dtype;
-  desc.out_row_stride = desc.N;
-  desc.precision = static_cast<MatmulPrecision>(call.int_attr(0));
-  Tensor bias;
-  if (has_bias) {
-    bias = contiguous(*this, call.in(2));
-    check(bias.numel() == desc.N, "matmul got a bias of another length than N");
-    desc.bias = bias.data;
-    desc.bias_dtype = bias.dtype;
-  }
-  char* const out_data = out.as<char>();
-  desc.out = out_data;
-  if (flat) {
-    check(out.numel() == desc.M * desc.N, "matmul got an output of another size");
-    desc.lhs = matrix(lhs_tensor, lhs_transposed);
-    desc.rhs = matrix(rhs_tensor, rhs_transposed);
-    gemm(desc);
-    return;
-  }
-
-  Matrices lhs = matrices(lhs_tensor, lhs_transposed, out);
-  Matrices rhs = matrices(rhs_tensor, rhs_transposed, out);
-  // Batch dimensions that both operands step through evenly become one.
-  int32_t dims = 0;
-  int64_t extents[kMaxRank];
-  int64_t count = 1;
-  for (int32_t dim = 0; dim < out.rank - 2; ++dim) {
-    const int64_t length = out.shape[dim];
-    count *= length;
-    if (length == 1) continue;
-    const int64_t left = lhs.batch_strides[dim];
-    const int64_t right = rhs.batch_strides[dim];
-    const bool merges = dims > 0 && lhs.batch_strides[dims - 1] == left * length &&
-                        rhs.batch_strides[dims - 1] == right * length;
-    if (!merges) extents[dims++] = 1;
-    extents[dims - 1] *= length;
-    lhs.batch_strides[dims - 1] = left;
-    rhs.batch_strides[dims - 1] = right;
-  }
-  check(out.numel() == count * desc.M * desc.N, "matmul got an output of another size");
-  if (out.numel() == 0) return;
-  desc.lhs = lhs.operand;
-  desc.rhs = rhs.operand;
-  desc.batch = dims > 0 ? extents[dims - 1] : 1;
-  desc.out_batch_stride = desc.M * desc.N;
-  if (dims > 0) {
-    desc.lhs.batch_stride = lhs.batch_strides[dims - 1];
-    desc.rhs.batch_stride = rhs.batch_strides[dims - 1];
-  }
-  const auto item = [](DType dtype) { return static_cast<int64_t>(item_size(dtype)); };
-  const int64_t out_bytes = desc.batch * desc.out_batch_stride * item(out.dtype);
-  for (int64_t at = 0; at < count / desc.batch; ++at) {
-    int64_t rest = at;
-    int64_t left = 0;
-    int64_t right = 0;
-    for (int32_t dim = dims - 2; dim >= 0; --dim) {
-      const int64_t index = rest % extents[dim];
-      rest /= extents[dim];
-      left += index * lhs.batch_strides[dim];
-      right += index * rhs.batch_strides[dim];
-    }
-    desc.lhs.data = static_cast<const char*>(lhs.operand.data) + left * item(lhs.operand.dtype);
-    desc.rhs.data = static_cast<const char*>(rhs.operand.data) + right * item(rhs.operand.dtype);
-    desc.out = out_data + at * out_bytes;
-    gemm(desc);
-  }
+  run_matmul(
+      call, [&](const Tensor& tensor) { return contiguous(*this, tensor); },
+      [](const GemmDesc& desc) { gemm(desc); });
 }
 
 }  // namespace mixprec::cpu

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/optim.h"
 #include "row_io.h"
 #include "thread_pool.h"
 
@@ -93,21 +94,10 @@ void for_each_block(int64_t begin, int64_t end, const Body& body) {
   }
 }
 
-inline void check_same_size(const Tensor& a, const Tensor& b) {
-  check(a.numel() == b.numel() && is_floating(a.dtype) && is_floating(b.dtype),
-        "an optimizer op got tensors that do not belong together");
-}
-
 // The one element of a float32 tensor.
 inline float& scalar_of(const Tensor& tensor) {
-  check(tensor.dtype == DType::kFloat32 && tensor.numel() == 1,
-        "an optimizer op needs a float32 scalar");
+  check_float_scalar(tensor);
   return *tensor.as<float>();
-}
-
-// What scaled gradients are multiplied with.
-inline float inverse_of(float scale) {
-  return static_cast<float>(1.0 / static_cast<double>(scale));
 }
 
 }  // namespace mixprec::cpu

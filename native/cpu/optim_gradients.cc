@@ -13,14 +13,6 @@
 namespace mixprec::cpu {
 namespace {
 
-const Tensor* gradients(const OpCall& call, int64_t n) {
-  check(n > 0 && n <= call.num_inputs, "an op on gradients got none");
-  for (int64_t i = 0; i < n; ++i) {
-    check(is_floating(call.inputs[i].dtype), "a gradient is not floating point");
-  }
-  return call.inputs;
-}
-
 // Calls body(T{}, block, count) with every block of the gradients, and writes back what it changed.
 template <class Body>
 void change_gradients(const Tensor* grads, int64_t n, const Body& body) {
@@ -84,18 +76,11 @@ struct NormKind {
   double power;
 };
 
-// min(1, bound / (total + 1e-6)) in the dtype of the norm; NaN stays.
-template <class T>
-T clip_coefficient(T total, double bound) {
-  const T coefficient = (T{1} / (total + static_cast<T>(1e-6))) * static_cast<T>(bound);
-  return coefficient > T{1} ? T{1} : coefficient;
-}
-
 }  // namespace
 
 void CpuBackend::unscale_grads(const OpCall& call) {
   const int64_t n = call.int_attr(0);
-  const Tensor* grads = gradients(call, n);
+  const Tensor* grads = checked_gradients(call, n);
   const float inverse = inverse_of(scalar_of(call.in(static_cast<int32_t>(n))));
   float& found_inf = scalar_of(call.in(static_cast<int32_t>(n) + 1));
   std::atomic<bool> found{false};
@@ -111,7 +96,7 @@ void CpuBackend::unscale_grads(const OpCall& call) {
 
 void CpuBackend::grad_norm(const OpCall& call) {
   const int64_t n = call.int_attr(0);
-  const Tensor* grads = gradients(call, n);
+  const Tensor* grads = checked_gradients(call, n);
   const NormKind kind(call.attr(1));
   // Blocks are counted from the start of each gradient, whatever thread takes them.
   std::vector<int64_t> starts(static_cast<size_t>(n) + 1, 0);
@@ -145,7 +130,7 @@ void CpuBackend::grad_norm(const OpCall& call) {
 
 void CpuBackend::clip_grads(const OpCall& call) {
   const int64_t n = call.int_attr(0);
-  const Tensor* grads = gradients(call, n);
+  const Tensor* grads = checked_gradients(call, n);
   const double bound = call.attr(1);
   const Tensor& norm = call.in(static_cast<int32_t>(n));
   check(norm.numel() == 1, "clip_grads needs the norm as a scalar");
@@ -165,7 +150,7 @@ void CpuBackend::clip_grads(const OpCall& call) {
 void CpuBackend::clamp_grads(const OpCall& call) {
   const int64_t n = call.int_attr(0);
   const double bound = call.attr(1);
-  change_gradients(gradients(call, n), n, [&]<class T>(T, T* block, int64_t count) {
+  change_gradients(checked_gradients(call, n), n, [&]<class T>(T, T* block, int64_t count) {
     optim_kernels().table<T>().clamp(block, static_cast<T>(bound), count);
     return true;
   });

@@ -130,21 +130,25 @@ void multiply_floats(const GemmDesc& desc) {
   multiply_blocked(plan);
 }
 
-// One rhs for a batch of lhs that lie one below the other is a single, taller product.
-GemmDesc with_batch_as_rows(const GemmDesc& desc) {
-  const bool stacked = desc.rhs.batch_stride == 0 &&
-                       desc.lhs.batch_stride == desc.M * desc.lhs.row_stride &&
-                       desc.out_batch_stride == desc.M * desc.out_row_stride;
-  if (desc.batch == 1 || !stacked) return desc;
-  GemmDesc tall = desc;
-  tall.M *= desc.batch;
-  tall.batch = 1;
-  return tall;
+// The batches of a product one by one.
+void multiply_each(const GemmDesc& desc) {
+  const auto item = [](DType dtype) { return static_cast<int64_t>(item_size(dtype)); };
+  GemmDesc one = desc;
+  one.outer = 1;
+  for (int64_t at = 0; at < desc.outer; ++at) {
+    one.lhs.data =
+        static_cast<const char*>(desc.lhs.data) + at * desc.lhs.outer_stride * item(desc.lhs.dtype);
+    one.rhs.data =
+        static_cast<const char*>(desc.rhs.data) + at * desc.rhs.outer_stride * item(desc.rhs.dtype);
+    one.out = static_cast<char*>(desc.out) + at * desc.out_outer_stride * item(desc.out_dtype);
+    gemm(one);
+  }
 }
 
 }  // namespace
 
 void gemm(const GemmDesc& given) {
+  if (given.outer != 1) return multiply_each(given);
   if (given.M == 0 || given.N == 0 || given.batch == 0) return;
   const GemmDesc desc = with_batch_as_rows(given);
   if (!is_floating(desc.out_dtype)) return multiply_integers(desc);

@@ -6,34 +6,9 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/optim.h"
+
 namespace mixprec::cpu {
-
-// Scalars of one Adam update, computed in double and rounded once.
-template <class T>
-struct AdamScalars {
-  T grad_factor;   // the gradient as it came times this is the gradient
-  T decay_factor;  // multiplies the parameter first; 1 for none
-  T l2;            // the gradient gets this times the parameter; 0 for none
-  T beta1;
-  T one_minus_beta1;
-  T beta2;
-  T one_minus_beta2;
-  T root_bias2;  // sqrt(1 - beta2^t)
-  T eps;
-  T negative_step;  // -lr / (1 - beta1^t)
-};
-
-template <class T>
-struct SgdScalars {
-  T grad_factor;
-  T l2;
-  T momentum;
-  T grad_share;  // 1 - dampening
-  T negative_lr;
-  bool has_momentum;
-  bool first;  // the momentum buffer holds nothing yet
-  bool nesterov;
-};
 
 template <class T>
 struct OptimTable {

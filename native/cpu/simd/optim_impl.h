@@ -1,6 +1,6 @@
 // The optimizers' kernels, written once as loops that the compiler vectorizes and compiled for each
-// instruction set by optim_*.cc. The formulas and their order are torch's (its optimizers without
-// foreach or fused), `ivdep` because the arrays are different tensors.
+// instruction set by optim_*.cc, over the formulas of core/optim.h; `ivdep` because the arrays are
+// different tensors.
 #pragma once
 
 #include <cmath>
@@ -16,8 +16,18 @@ namespace {
 #define MIXPREC_INLINED __attribute__((always_inline))
 #define MIXPREC_INLINE inline MIXPREC_INLINED
 
-MIXPREC_INLINE float root(float x) { return __builtin_sqrtf(x); }
-MIXPREC_INLINE double root(double x) { return __builtin_sqrt(x); }
+struct OptimMath {
+  template <class T>
+  MIXPREC_INLINE static T add(T a, T b) {
+    return a + b;
+  }
+  template <class T>
+  MIXPREC_INLINE static T mul(T a, T b) {
+    return a * b;
+  }
+  MIXPREC_INLINE static float sqrt(float x) { return __builtin_sqrtf(x); }
+  MIXPREC_INLINE static double sqrt(double x) { return __builtin_sqrt(x); }
+};
 
 // Bits without the sign: ordered as the absolute values, NaN above infinity.
 MIXPREC_INLINE int32_t magnitude_bits(float x) {
@@ -37,26 +47,11 @@ template <bool kL2, bool kMax, class T>
 MIXPREC_INLINE void adam_moments_loop(const AdamScalars<T>& scalars, T* p, const T* g, T* m, T* v,
                                       T* v_max, int64_t n) {
   const AdamScalars<T> s = scalars;
-  // torch's lerp: from the nearer end.
   const bool near_m = s.one_minus_beta1 < T(0.5);
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const T weight = p[i] * s.decay_factor;
-    p[i] = weight;
-    T grad = g[i] * s.grad_factor;
-    if constexpr (kL2) grad = grad + s.l2 * weight;
-    const T difference = grad - m[i];
-    const T from_m = m[i] + s.one_minus_beta1 * difference;
-    const T from_grad = grad - difference * s.beta1;
-    m[i] = near_m ? from_m : from_grad;
-    const T second = v[i] * s.beta2 + (s.one_minus_beta2 * grad) * grad;
-    v[i] = second;
-    if constexpr (kMax) {
-      // NaN wins, as in torch's maximum; no comparison with it is true.
-      const T previous = v_max[i];
-      const bool keeps = (previous >= second) | (previous != previous);
-      v_max[i] = keeps ? previous : second;
-    }
+    adam_moments_value<OptimMath, kL2>(s, near_m, p[i], g[i], m[i], v[i]);
+    if constexpr (kMax) v_max[i] = adam_max_value(v_max[i], v[i]);
   }
 }
 
@@ -74,31 +69,20 @@ template <class T>
 void adam_apply(const AdamScalars<T>& scalars, T* p, const T* m, const T* v, int64_t n) {
   const AdamScalars<T> s = scalars;
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) {
-    const T denominator = root(v[i]) / s.root_bias2 + s.eps;
-    p[i] = p[i] + (s.negative_step * m[i]) / denominator;
-  }
+  for (int64_t i = 0; i < n; ++i) p[i] = adam_apply_value<OptimMath>(s, p[i], m[i], v[i]);
 }
 
 template <class T>
 void sgd(const SgdScalars<T>& scalars, T* p, const T* g, T* buffer, int64_t n) {
   const SgdScalars<T> s = scalars;
-  const auto gradient = [&](int64_t i) MIXPREC_INLINED {
-    const T grad = g[i] * s.grad_factor;
-    return s.l2 != 0 ? grad + s.l2 * p[i] : grad;
-  };
   if (!s.has_momentum) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) p[i] = p[i] + s.negative_lr * gradient(i);
+    for (int64_t i = 0; i < n; ++i) p[i] = sgd_value<OptimMath>(s, p[i], g[i]);
     return;
   }
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const T grad = gradient(i);
-    const T moved = s.first ? grad : buffer[i] * s.momentum + s.grad_share * grad;
-    buffer[i] = moved;
-    const T direction = s.nesterov ? grad + s.momentum * moved : moved;
-    p[i] = p[i] + s.negative_lr * direction;
+    p[i] = sgd_momentum_value<OptimMath>(s, p[i], g[i], buffer[i]);
   }
 }
 

@@ -1,0 +1,133 @@
+#include "cuda_backend.h"
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+#include <string>
+
+#include "runtime/error.h"
+
+namespace mixprec::cuda {
+namespace {
+
+// Blocks a multiprocessor in loops over a grid: enough to hide latency and the ragged end.
+constexpr int64_t kBlocksPerMultiprocessor = 16;
+constexpr int kMaxDevices = 64;
+
+api::DeviceProperties read_properties(int device) {
+  api::DeviceProperties properties;
+  require(api::device_properties(device, &properties), "asking for the device's properties");
+  return properties;
+}
+
+api::Stream make_stream(int device) {
+  use_device(device);
+  api::Stream stream = nullptr;
+  require(api::create_stream(&stream), "making a stream");
+  return stream;
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(int device)
+    : device_(device),
+      properties_(read_properties(device)),
+      stream_(make_stream(device)),
+      allocator_(device, stream_),
+      transfers_(device, stream_) {
+  void* memory = nullptr;
+  require(api::allocate_pinned(&memory, sizeof(DeviceReport)), "allocating pinned memory");
+  report_ = new (memory) DeviceReport;
+}
+
+void* CudaBackend::allocate(size_t bytes) {
+  use_device(device_);
+  return allocator_.allocate(bytes);
+}
+
+void CudaBackend::deallocate(void* data, size_t) noexcept { allocator_.deallocate(data); }
+
+void CudaBackend::empty_cache() {
+  use_device(device_);
+  allocator_.empty_cache();
+  transfers_.release_idle();
+}
+
+void CudaBackend::copy_from_host(void* device, const void* host, size_t bytes) {
+  use_device(device_);
+  transfers_.to_device(device, host, bytes);
+}
+
+void CudaBackend::copy_to_host(void* host, const void* device, size_t bytes) {
+  if (const auto copy = start_copy_to_host(host, device, bytes)) copy->wait();
+  raise_report(*report_, "");
+}
+
+std::unique_ptr<HostCopy> CudaBackend::start_copy_to_host(void* host, const void* device,
+                                                          size_t bytes) {
+  if (bytes == 0) return nullptr;
+  use_device(device_);
+  return transfers_.start_to_host(host, device, bytes);
+}
+
+void CudaBackend::synchronize() {
+  use_device(device_);
+  require(api::synchronize_stream(stream_), "waiting for the device");
+  raise_report(*report_, "");
+}
+
+void CudaBackend::begin_op(const OpCall& call) {
+  use_device(device_);
+  require(api::last_error(), "an earlier operation");
+  raise_report(*report_, call.name);
+}
+
+void CudaBackend::end_op(const OpCall& call) {
+  if (!launches_block()) return;
+  require(api::synchronize_stream(stream_), "the operation");
+  raise_report(*report_, call.name);
+}
+
+LaunchConfig CudaBackend::config(int64_t items, int threads, size_t shared_bytes) const {
+  const int64_t needed = (items + threads - 1) / threads;
+  const int64_t most = kBlocksPerMultiprocessor * properties_.multiprocessors;
+  return grid(static_cast<uint32_t>(std::max<int64_t>(1, std::min(needed, most))), threads,
+              shared_bytes);
+}
+
+LaunchConfig CudaBackend::grid(Dim3 blocks, int threads, size_t shared_bytes) const {
+  LaunchConfig config;
+  config.stream = stream_;
+  config.grid = blocks;
+  config.block = static_cast<uint32_t>(threads);
+  config.shared_bytes = shared_bytes;
+  return config;
+}
+
+CudaBackend& backend(int device) {
+  // Never destroyed: tensors of other threads, and work in the queue, may outlive static objects.
+  static std::atomic<CudaBackend*> backends[kMaxDevices];
+  if (device >= 0 && device < kMaxDevices) [[likely]] {
+    CudaBackend* const found = backends[device].load(std::memory_order_acquire);
+    if (found != nullptr) [[likely]]
+      return *found;
+  }
+  std::string reason;
+  const int count = std::min(device_count(&reason), kMaxDevices);
+  if (device < 0 || device >= count) {
+    const std::string name = "device cuda:" + std::to_string(device) + " is not available, ";
+    if (count == 0) throw Error(ErrorCode::kDevice, name + reason + "; use \"cpu\"");
+    throw Error(ErrorCode::kDevice, name + "there are " + std::to_string(count) +
+                                        ", the last is cuda:" + std::to_string(count - 1));
+  }
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
+  CudaBackend* found = backends[device].load(std::memory_order_acquire);
+  if (found == nullptr) {
+    found = new CudaBackend(device);
+    backends[device].store(found, std::memory_order_release);
+  }
+  return *found;
+}
+
+}  // namespace mixprec::cuda

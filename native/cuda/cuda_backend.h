@@ -1,0 +1,63 @@
+// The CUDA backend: one object per device, everything on one stream. Its ops are spread over the
+// files of kernels/ by family, each with its kernels; docs/architecture.md says how to write one.
+#pragma once
+
+#include "core/backend.h"
+#include "runtime/allocator.h"
+#include "runtime/device.h"
+#include "runtime/launch.h"
+#include "runtime/report.h"
+#include "runtime/transfer.h"
+
+namespace mixprec::cuda {
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(int device);
+
+  void* allocate(size_t bytes) override;
+  void deallocate(void* data, size_t bytes) noexcept override;
+  MemoryStats memory_stats() const override { return allocator_.stats(); }
+  void reset_peak_memory_stats() override { allocator_.reset_peaks(); }
+  void empty_cache() override;
+  void copy_from_host(void* device, const void* host, size_t bytes) override;
+  void copy_to_host(void* host, const void* device, size_t bytes) override;
+  std::unique_ptr<HostCopy> start_copy_to_host(void* host, const void* device,
+                                               size_t bytes) override;
+  void synchronize() override;
+  void raise_pending() override { raise_report(*report_, ""); }
+  void begin_op(const OpCall& call) override;
+  void end_op(const OpCall& call) override;
+
+#define MIXPREC_OVERRIDE_OP(name) void name(const OpCall& call) override;
+  MIXPREC_OPS(MIXPREC_OVERRIDE_OP)
+#undef MIXPREC_OVERRIDE_OP
+
+  // ---- For the ops ----
+
+  int device() const { return device_; }
+  api::Stream stream() const { return stream_; }
+  const api::DeviceProperties& properties() const { return properties_; }
+
+  // A launch of `threads` a block in which a thread does one of `items`, or several in a loop over
+  // the grid: there are never more blocks than fill the device a few times.
+  LaunchConfig config(int64_t items, int threads, size_t shared_bytes = 0) const;
+  // A launch of `blocks` blocks, each of them needed.
+  LaunchConfig grid(Dim3 blocks, int threads, size_t shared_bytes = 0) const;
+  // What a kernel of `call` reports bad data with.
+  ReportSlot report_slot(const OpCall& call) const { return {report_, call.name}; }
+
+ private:
+  const int device_;
+  api::DeviceProperties properties_;
+  const api::Stream stream_;
+  CachingAllocator allocator_;
+  Transfers transfers_;
+  DeviceReport* report_ = nullptr;  // pinned
+};
+
+// The backend of a device, made at the first call. Throws DeviceError where there is no such
+// device.
+CudaBackend& backend(int device);
+
+}  // namespace mixprec::cuda

@@ -1,0 +1,21 @@
+// The matmul op, and the choice of the kernel for a product.
+
+#include "core/matmul.h"
+
+#include "cuda/tensors.h"
+#include "gemm.h"
+
+namespace mixprec::cuda {
+
+void gemm(CudaBackend& backend, const GemmDesc& desc) {
+  if (desc.M == 0 || desc.N == 0 || desc.batch == 0 || desc.outer == 0) return;
+  simt_gemm(backend, with_batch_as_rows(desc));
+}
+
+void CudaBackend::matmul(const OpCall& call) {
+  run_matmul(
+      call, [&](const Tensor& tensor) { return contiguous(*this, tensor); },
+      [&](const GemmDesc& desc) { gemm(*this, desc); });
+}
+
+}  // namespace mixprec::cuda
