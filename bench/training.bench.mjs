@@ -188,7 +188,6 @@ console.log(
 const python = options.rival ? findRival() : undefined;
 if (options.rival && python === undefined)
   console.log("PyTorch is not installed: ours alone is measured");
-const sizes = {};
 for (const size of options.size) {
   const rival =
     python === undefined || !(size in TIME_LIMITS) ? null : await againstRival(python, size);
@@ -198,6 +197,6 @@ for (const size of options.size) {
     if (mode !== BASE) precisions.push(await againstBase(mode, size));
   }
   if (precisions.length > 0) printModes(precisions);
-  sizes[size] = { rival, precisions };
+  if (options.save)
+    save(`training-${size}`, { threads: Number(options.threads), rival, precisions });
 }
-if (options.save) save("training", { threads: Number(options.threads), sizes });
