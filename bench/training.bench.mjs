@@ -79,8 +79,8 @@ function startRival(python, size, waiting) {
   return new Contestant("pytorch", python, args, rivalEnvironment(waiting)).ready();
 }
 
-/** How the rival's threads wait when it is fastest. */
-async function bestWaiting(python, size) {
+/** How the rival's threads wait, the fastest way first, and its median time in each. */
+async function rankWaiting(python, size) {
   const contestants = [];
   for (const waiting of RIVAL_WAITING) {
     contestants.push(await startRival(python, size, waiting));
@@ -88,8 +88,9 @@ async function bestWaiting(python, size) {
   }
   await takeTurns(...contestants, 3);
   await Promise.all(contestants.map((contestant) => contestant.end()));
-  const [best] = contestants.sort((a, b) => median(a.seconds) - median(b.seconds));
-  return best.waiting;
+  return contestants
+    .map(({ waiting, seconds }) => ({ waiting, medianSeconds: median(seconds) }))
+    .sort((a, b) => a.medianSeconds - b.medianSeconds);
 }
 
 function startOurs(mode, size) {
@@ -112,7 +113,8 @@ function figuresOf({ seconds, cpuSeconds, last }) {
 }
 
 async function againstRival(python, size) {
-  const waiting = await bestWaiting(python, size);
+  const ranking = await rankWaiting(python, size);
+  const { waiting } = ranking[0];
   const ours = await startOurs(BASE, size);
   const rival = await startRival(python, size, waiting);
   try {
@@ -122,7 +124,7 @@ async function againstRival(python, size) {
   }
   return {
     rival: `PyTorch ${rival.description.torch}`,
-    rivalWaiting: waiting ?? "as by default",
+    waiting: ranking.map((entry) => ({ ...entry, waiting: entry.waiting ?? "default" })),
     ours: figuresOf(ours),
     theirs: figuresOf(rival),
     ratio: medianRatio(ours.seconds, rival.seconds),
@@ -156,7 +158,9 @@ function verdict(value, limit) {
   return limit === undefined ? "" : `${value < limit ? "below" : "NOT below"} ${limit}`;
 }
 
-function printRival(size, { rival, ours, theirs, ratio, cpuRatio, limit }) {
+function printRival(size, { rival, waiting, ours, theirs, ratio, cpuRatio, limit }) {
+  const tried = waiting.map((entry) => `${entry.waiting} ${milliseconds(entry.medianSeconds)} ms`);
+  console.log(`${rival} by the way its threads wait: ${tried.join(", ")}; the first is measured`);
   const row = [size, milliseconds(ours.medianSeconds), milliseconds(theirs.medianSeconds)];
   row.push(times(ratio), times(cpuRatio), verdict(ratio, limit));
   printTable(["size", "ours (ms)", `${rival} (ms)`, "time", "CPU time", ""], [row]);
@@ -184,7 +188,6 @@ console.log(
 const python = options.rival ? findRival() : undefined;
 if (options.rival && python === undefined)
   console.log("PyTorch is not installed: ours alone is measured");
-const sizes = {};
 for (const size of options.size) {
   const rival =
     python === undefined || !(size in TIME_LIMITS) ? null : await againstRival(python, size);
@@ -194,6 +197,6 @@ for (const size of options.size) {
     if (mode !== BASE) precisions.push(await againstBase(mode, size));
   }
   if (precisions.length > 0) printModes(precisions);
-  sizes[size] = { rival, precisions };
+  if (options.save)
+    save(`training-${size}`, { threads: Number(options.threads), rival, precisions });
 }
-if (options.save) save("training", { threads: Number(options.threads), sizes });

@@ -233,7 +233,20 @@ void forward(const OpCall& call) {
   });
 }
 
-// Where the gradients of k and v of one head are summed over blocks of rows.
+// Where the gradient of k or v of one head is summed over blocks of rows: in the output itself
+// where there is one block, else in memory of the arithmetic's dtype, which store_head rounds.
+struct HeadSum {
+  void* data;
+  DType dtype;
+  int64_t row_stride;
+};
+
+template <class T>
+HeadSum head_sum(const Tensor& out, int64_t b, int64_t h, bool single_block, T* values) {
+  if (single_block) return {out_head(out, b, h, 0), out.dtype, out.shape[2] * out.shape[3]};
+  return {values, kAccDType<T>, out.shape[3]};
+}
+
 template <class T>
 void store_head(const Tensor& out, int64_t b, int64_t h, const T* values, int64_t rows) {
   const int64_t width = out.shape[3];
@@ -254,6 +267,7 @@ void backward(const OpCall& call) {
   const Scores<T> rules(p, mask);
   const ScoreTable<T>& kernels = scores().table<T>();
   const int64_t block = rows_per_block(p);
+  const bool single_block = p.L > 0 && p.L <= block;
   parallel_for(p.B * p.H, 1, [&](int64_t begin, int64_t end) {
     thread_local Scratch<T> scratch;
     T* weights = scratch.get(3 * block * p.S + p.S * (p.D + DV) + kMaskChunk);
@@ -265,6 +279,8 @@ void backward(const OpCall& call) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / p.H;
       const int64_t h = task % p.H;
+      const HeadSum sum_k = head_sum(call.out(1), b, h, single_block, grad_k);
+      const HeadSum sum_v = head_sum(call.out(2), b, h, single_block, grad_v);
       for (int64_t row = 0; row < p.L; row += block) {
         const int64_t rows = std::min(block, p.L - row);
         const double beta = row == 0 ? 0.0 : 1.0;
@@ -282,16 +298,17 @@ void backward(const OpCall& call) {
           kernels.drop_grads(grads, weights, kept, rules.keep_factor(), dropped, rows * p.S);
         }
         const T* used = p.dropout > 0 ? dropped : weights;
-        multiply({p.S, DV, rows, 1.0, beta}, dense(used, kAcc, p.S, true), grad_rows, grad_v, kAcc,
-                 DV, p.precision);
+        multiply({p.S, DV, rows, 1.0, beta}, dense(used, kAcc, p.S, true), grad_rows, sum_v.data,
+                 sum_v.dtype, sum_v.row_stride, p.precision);
         // The sum is also that of gradOutput times out, but that one was rounded to 16 bits.
         kernels.score_grads(grads, weights, rows, p.S);
         const GemmOperand grad_scores = dense(grads, kAcc, p.S, false);
         multiply({rows, p.D, p.S, p.scale}, grad_scores, head(k, b, h, 0, false),
                  out_head(call.out(0), b, h, row), call.out(0).dtype, p.H * p.D, p.precision);
-        multiply({p.S, p.D, rows, p.scale, beta}, dense(grads, kAcc, p.S, true), q_rows, grad_k,
-                 kAcc, p.D, p.precision);
+        multiply({p.S, p.D, rows, p.scale, beta}, dense(grads, kAcc, p.S, true), q_rows, sum_k.data,
+                 sum_k.dtype, sum_k.row_stride, p.precision);
       }
+      if (single_block) continue;
       if (p.L == 0) std::fill_n(grad_k, p.S * (p.D + DV), T{0});
       store_head(call.out(1), b, h, grad_k, p.S);
       store_head(call.out(2), b, h, grad_v, p.S);

@@ -1,5 +1,7 @@
 #include "pages.h"
 
+#include <stdlib.h>
+
 #include <cstdlib>
 
 #if defined(__linux__)
@@ -20,10 +22,13 @@ void* allocate_pages(size_t bytes) noexcept {
   const size_t rounded = round_down(bytes + kCacheLine - 1, kCacheLine);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   if (rounded >= kHugePage) {
-    void* data = std::aligned_alloc(kHugePage, rounded);
+    // aligned_alloc would want a multiple of the alignment, and so up to 2 MiB more than was asked
+    // for.
+    void* data = nullptr;
+    if (posix_memalign(&data, kHugePage, rounded) != 0) return nullptr;
     // Only whole huge pages, so that no more memory is taken than was asked for. A kernel that has
     // none says no, which changes nothing.
-    if (data != nullptr) madvise(data, round_down(rounded, kHugePage), MADV_HUGEPAGE);
+    madvise(data, round_down(rounded, kHugePage), MADV_HUGEPAGE);
     return data;
   }
 #endif
