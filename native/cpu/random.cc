@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/box_muller.h"
 #include "core/philox.h"
 #include "cpu_backend.h"
 #include "simd/kernels.h"
@@ -132,10 +133,10 @@ void CpuBackend::random_normal(const OpCall& call) {
       simd().random_words(sequence.seed, sequence.offset, 2 * at, words, 4 * whole);
       for (int64_t j = 0; j < whole; ++j) {
         const uint32_t* own = words + 4 * j;
-        const double radius = std::sqrt(-2.0 * std::log1p(-uniform53(own[0], own[1])));
-        const double angle = 6.283185307179586476925 * uniform53(own[2], own[3]);
-        wide[2 * j] = mean + deviation * (radius * std::cos(angle));
-        wide[2 * j + 1] = mean + deviation * (radius * std::sin(angle));
+        const auto normal = box_muller<double>(uniform53(own[0], own[1]), uniform53(own[2], own[3]),
+                                               [](double x) { return std::sqrt(x); });
+        wide[2 * j] = mean + deviation * normal.first;
+        wide[2 * j + 1] = mean + deviation * normal.second;
       }
       std::copy_n(wide, count, out.as<double>() + at);
     }

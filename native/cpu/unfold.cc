@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "along_dim.h"
+#include "core/windows.h"
 #include "cpu_backend.h"
 #include "row_io.h"
 #include "strided.h"
@@ -12,60 +13,14 @@
 namespace mixprec::cpu {
 namespace {
 
-// One axis of a window that moves over an image.
-struct Axis {
-  int64_t size;      // of the image
-  int64_t kernel;    // elements of the window
-  int64_t stride;    // from one window to the next
-  int64_t padding;   // of zeros, on both sides
-  int64_t dilation;  // from one element of a window to the next
-  int64_t windows;
-
-  Axis(const OpCall& call, int32_t axis, int64_t extent)
-      : size(extent),
-        kernel(call.int_attr(axis)),
-        stride(call.int_attr(axis + 2)),
-        padding(call.int_attr(axis + 4)),
-        dilation(call.int_attr(axis + 6)) {
-    check(kernel > 0 && stride > 0 && padding >= 0 && dilation > 0,
-          "a window needs a positive size, stride and dilation");
-    const int64_t span = size + 2 * padding - dilation * (kernel - 1) - 1;
-    windows = span < 0 ? 0 : span / stride + 1;
-  }
-
-  // Where in the image element `at` of window `window` lies; outside [0, size) in the padding.
-  int64_t position(int64_t window, int64_t at) const {
-    return window * stride - padding + at * dilation;
-  }
-  // The windows [first, last) whose element `at` lies in the image.
-  void windows_inside(int64_t at, int64_t* first, int64_t* last) const {
-    const int64_t start = at * dilation - padding;
-    *first = start >= 0 ? 0 : std::min(windows, (-start + stride - 1) / stride);
-    *last = start >= size ? 0 : std::min(windows, (size - 1 - start) / stride + 1);
-    *last = std::max(*first, *last);
-  }
-};
-
-// An image of N times C planes and its columns [N, C * kh * kw, oh * ow].
-struct Windows {
-  int64_t planes;  // N * C
-  Axis rows;
-  Axis columns;
-
-  Windows(const OpCall& call, const Tensor& image, const Tensor& patches)
-      : planes(image.shape[0] * image.shape[1]),
-        rows(call, 0, image.shape[2]),
-        columns(call, 1, image.shape[3]) {
-    check(image.rank == 4 && patches.rank == 3, "unfold and fold take [N, C, H, W] images");
-    check(patches.shape[0] == image.shape[0] &&
-              patches.shape[1] == image.shape[1] * rows.kernel * columns.kernel &&
-              patches.shape[2] == rows.windows * columns.windows,
-          "unfold and fold got columns of another shape");
-  }
-  int64_t plane_size() const { return rows.size * columns.size; }
-  int64_t taps() const { return rows.kernel * columns.kernel; }
-  int64_t length() const { return rows.windows * columns.windows; }
-};
+// The windows [first, last) whose element `at` lies in the image.
+void windows_inside(const WindowAxis& axis, int64_t at, int64_t* first, int64_t* last) {
+  const int64_t start = at * axis.dilation - axis.padding;
+  *first = start >= 0 ? 0 : std::min(axis.windows, (-start + axis.stride - 1) / axis.stride);
+  *last =
+      start >= axis.size ? 0 : std::min(axis.windows, (axis.size - 1 - start) / axis.stride + 1);
+  *last = std::max(*first, *last);
+}
 
 // The column of one tap (kernel row and column) of one plane.
 template <class T>
@@ -75,7 +30,7 @@ void unfold_tap(const Windows& at, const T* plane, int64_t tap, T* out) {
   const int64_t width = at.columns.windows;
   int64_t first = 0;
   int64_t last = 0;
-  at.columns.windows_inside(tap_column, &first, &last);
+  windows_inside(at.columns, tap_column, &first, &last);
   for (int64_t window = 0; window < at.rows.windows; ++window, out += width) {
     const int64_t row = at.rows.position(window, tap_row);
     if (row < 0 || row >= at.rows.size || first == last) {
@@ -113,7 +68,7 @@ void fold_tap(const Windows& at, const T* column, int64_t tap, T* plane) {
   const int64_t stride = at.columns.stride;
   int64_t first = 0;
   int64_t last = 0;
-  at.columns.windows_inside(tap_column, &first, &last);
+  windows_inside(at.columns, tap_column, &first, &last);
   if (first == last) return;
   for (int64_t window = 0; window < at.rows.windows; ++window) {
     const int64_t row = at.rows.position(window, tap_row);

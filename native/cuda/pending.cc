@@ -9,16 +9,6 @@ namespace mixprec::cuda {
     throw Error(ErrorCode::kDevice, #name " is not implemented on cuda yet; use \"cpu\""); \
   }
 
-MIXPREC_PENDING(random_uniform)
-MIXPREC_PENDING(random_normal)
-MIXPREC_PENDING(random_int)
-MIXPREC_PENDING(dropout)
-MIXPREC_PENDING(cumsum)
-MIXPREC_PENDING(sort)
-MIXPREC_PENDING(topk)
-MIXPREC_PENDING(multinomial)
-MIXPREC_PENDING(unfold)
-MIXPREC_PENDING(fold)
 MIXPREC_PENDING(attention)
 MIXPREC_PENDING(attention_grad)
 

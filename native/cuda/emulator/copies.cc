@@ -168,9 +168,15 @@ void Copies::arrive_after_async(uint32_t mbarrier) {
   thread.copies.push_back(copy);
 }
 
-void Copies::end_thread(Thread& thread) {
-  // What a thread leaves behind lands, but nobody may rely on it.
-  while (!thread.copies.empty()) land(thread, 0);
+void Copies::end_block(const Block& block) {
+  // What threads left behind when they ended has stayed under way, so that nobody could rely on it.
+  const auto gone = [&](Thread* thread) {
+    if (thread->block != &block) return false;
+    thread->copies.clear();
+    thread->listed = false;
+    return true;
+  };
+  threads_.erase(std::remove_if(threads_.begin(), threads_.end(), gone), threads_.end());
 }
 
 // ---- Bulk copies ----

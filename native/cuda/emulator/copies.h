@@ -58,7 +58,7 @@ class Copies {
 
   // ---- For the machine ----
 
-  void end_thread(Thread& thread);
+  void end_block(const Block& block);
   // Why a block may not end now; null if it may.
   const char* reason_to_stay(const Block& block) const;
 

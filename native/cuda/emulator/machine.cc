@@ -201,6 +201,7 @@ void Machine::end_block(Block& block) {
   if (const char* reason = copies_.reason_to_stay(block)) {
     fail(api::kLaunchFailure, std::string("the block ended while ") + reason);
   }
+  copies_.end_block(block);
   for (const Mbarrier& barrier : block.mbarriers) {
     if (!barrier.valid || barrier.bytes == 0) continue;
     fail(api::kLaunchFailure, "the block ended with an mbarrier that " + describe_state(barrier) +
@@ -253,7 +254,6 @@ void Machine::exit_thread(Thread& thread) {
   Block& block = *thread.block;
   Warp& warp = *thread.warp;
   ++progress_;
-  if (!thread.copies.empty()) copies_.end_thread(thread);
   if (!block.warpgroups.empty()) check_warpgroup_at_end(thread);
   stop_if_given_up();
   warp.live &= ~(1u << thread.lane);

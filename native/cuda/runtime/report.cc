@@ -1,5 +1,6 @@
 #include "report.h"
 
+#include <bit>
 #include <cstring>
 #include <string>
 
@@ -23,6 +24,16 @@ std::string text_of(const DeviceReport& report) {
       return "target out of range — expected 0 to " + std::to_string(numbers[2] - 1) + " (C is " +
              number(2) + ") or ignoreIndex " + number(3) + ", got " + number(0) + " in row " +
              number(1);
+    case ReportKind::kWeight:
+      return "weights must be finite and not negative, got " +
+             std::to_string(std::bit_cast<double>(numbers[0])) + " at position " + number(1) +
+             " in row " + number(2);
+    case ReportKind::kPositiveWeights:
+      if (numbers[0] == 0) return "the weights sum to 0 in row " + number(2);
+      return number(1) + " samples without replacement need as many positive weights, got " +
+             number(0) + " in row " + number(2);
+    case ReportKind::kWeightSum:
+      return "the sum of the weights overflows in row " + number(0);
     case ReportKind::kNone:
       break;
   }

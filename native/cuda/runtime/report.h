@@ -10,8 +10,11 @@ namespace mixprec::cuda {
 // A kind has its text in report.cc, made of the numbers that the kernel passes.
 enum class ReportKind : int32_t {
   kNone = 0,
-  kIndex = 1,   // value, position, bound
-  kTarget = 2,  // value, row, number of classes, ignored index
+  kIndex = 1,            // value, position, bound
+  kTarget = 2,           // value, row, number of classes, ignored index
+  kWeight = 3,           // bits of the value as a double, position, row
+  kPositiveWeights = 4,  // their number, how many are needed, row
+  kWeightSum = 5,        // row
 };
 
 struct DeviceReport {
