@@ -1,5 +1,8 @@
 // The tensor: a handle to native memory, its shape and dtype, and its place in the graph of
 // gradients. Knows no operations; lib/ops/methods.ts adds them to the prototype.
+//
+// The declarations name Symbol.dispose, which targets older than "using" do not know of themselves:
+/// <reference lib="esnext.disposable" preserve="true" />
 
 import type { Device, DType } from "../dtype.js";
 import { describe, DisposedError, DTypeError, GradError } from "../errors.js";
