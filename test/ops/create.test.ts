@@ -149,7 +149,9 @@ describe("fills", () => {
 
   it("that no machine holds are an OutOfMemoryError", () => {
     expect(() => mp.zeros([2 ** 44])).toThrow(mp.OutOfMemoryError);
-    expect(() => mp.zeros([2 ** 44])).toThrow(/zeros: out of memory on (cpu|cuda:0): .* MiB were asked for/);
+    expect(() => mp.zeros([2 ** 44])).toThrow(
+      /zeros: out of memory on (cpu|cuda:0): .* MiB were asked for/,
+    );
     expect(mp.zeros([2]).toArray()).toEqual([0, 0]);
   });
 
