@@ -549,13 +549,13 @@ std::vector<double> kernel_results(const cpu::OptimTable<T>& kernels, int64_t n)
   T *v = arrays[3].data(), *v_max = arrays[4].data();
   std::vector<double> results;
   for (const T l2 : {T(0), T(0.1)}) {
-    const cpu::AdamScalars<T> adam = {T(0.7),  T(0.99), l2,     T(0.9),  T(0.1),
-                                      T(0.99), T(0.01), T(0.3), T(1e-7), T(-0.2)};
+    const AdamScalars<T> adam = {T(0.7),  T(0.99), l2,     T(0.9),  T(0.1),
+                                 T(0.99), T(0.01), T(0.3), T(1e-7), T(-0.2)};
     kernels.adam_moments(adam, p, g, m, v, nullptr, n);
     kernels.adam_apply(adam, p, m, v, n);
     kernels.adam_moments(adam, p, g, m, v, v_max, n);
     kernels.adam_apply(adam, p, m, v_max, n);
-    const cpu::SgdScalars<T> sgd = {T(0.7), l2, T(0.9), T(0.8), T(-0.1), true, false, true};
+    const SgdScalars<T> sgd = {T(0.7), l2, T(0.9), T(0.8), T(-0.1), true, false, true};
     kernels.sgd(sgd, p, g, m, n);
   }
   kernels.scale(g, T(1.0 / 3), n);
