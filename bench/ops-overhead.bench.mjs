@@ -1,9 +1,9 @@
-// What an operation costs from JavaScript: over tensors so small that the arithmetic does not count.
-// Columns: without recording, each result disposed; inside tidy; left to the collector; and with
-// gradients, the share of one operation in a recorded step and its backward.
+// What an operation costs from JavaScript: over tensors so small that the arithmetic does not
+// count. Columns: without recording, each result disposed; inside tidy; left to the collector; and
+// with gradients, the share of one operation in a recorded step and its backward.
 //
-// Times are processor time of this process, one thread, medians of repeated rounds: on a machine that
-// others use too, wall time would measure them.
+// Times are processor time of this process, one thread, medians of repeated rounds: on a machine
+// that others use too, wall time would measure them.
 
 import os from "node:os";
 

@@ -1,18 +1,10 @@
 // Element types: one row each, type promotion as torch's, and the facts of the floating formats.
 
-import { DTypeError } from "./errors.js";
+import { describe, DTypeError } from "./errors.js";
 
 /** Element type of a tensor. */
 export type DType =
-  | "float64"
-  | "float32"
-  | "float16"
-  | "bfloat16"
-  | "int64"
-  | "int32"
-  | "int8"
-  | "uint8"
-  | "bool";
+  "float64" | "float32" | "float16" | "bfloat16" | "int64" | "int32" | "int8" | "uint8" | "bool";
 
 /** A floating-point {@link DType}. */
 export type FloatDType = "float64" | "float32" | "float16" | "bfloat16";
@@ -22,13 +14,7 @@ export type Device = "cpu" | "cuda" | `cuda:${number}`;
 
 /** The JavaScript arrays that tensor data comes from and goes to. */
 export type TypedArray =
-  | Float64Array
-  | Float32Array
-  | Uint16Array
-  | BigInt64Array
-  | Int32Array
-  | Int8Array
-  | Uint8Array;
+  Float64Array | Float32Array | Uint16Array | BigInt64Array | Int32Array | Int8Array | Uint8Array;
 
 /** Every dtype; the index is its code in the addon (native/core/dtype.h). */
 export const DTYPES = [
@@ -79,7 +65,7 @@ export function isDType(value: unknown): value is DType {
 export function checkDType(value: unknown, op: string): DType {
   if (isDType(value)) return value;
   throw new DTypeError(
-    `${op}: unknown dtype — expected one of ${DTYPES.join(", ")}, got ${String(value)}`,
+    `${op}: unknown dtype — expected one of ${DTYPES.join(", ")}, got ${describe(value)}`,
     { op },
   );
 }
@@ -112,8 +98,11 @@ const RANK: Record<DType, number> = {
  * The dtype in which two operands meet, as torch's `promote_types`: the wider of the two, except that
  * uint8 with int8 gives int32's narrower torch answer int16 — which does not exist here, so int32 —
  * and float16 with bfloat16 gives float32.
+ * @throws DTypeError for what is no dtype.
  */
 export function promoteTypes(a: DType, b: DType): DType {
+  checkDType(a, "promoteTypes");
+  checkDType(b, "promoteTypes");
   if (a === b) return a;
   if (RANK[a] === RANK[b]) return isFloating(a) ? "float32" : "int32";
   return RANK[a] > RANK[b] ? a : b;

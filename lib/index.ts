@@ -16,13 +16,16 @@ export type { BackwardContext, CustomOpDefinition, OutputsAndSaved } from "./cor
 export { tidy } from "./core/scope.js";
 export {
   enableGrad,
+  getDefaultDtype,
   getFloat32MatmulPrecision,
   getRandomState,
   isGradEnabled,
   manualSeed,
   noGrad,
+  setDefaultDtype,
   setFloat32MatmulPrecision,
   setRandomState,
+  withDefaultDtype,
   withFloat32MatmulPrecision,
 } from "./core/context.js";
 export type { MatmulPrecision } from "./core/context.js";

@@ -12,6 +12,7 @@ import { dtypeCode } from "./dtype.js";
 import type { MixprecError } from "./errors.js";
 import {
   ArgumentError,
+  describe,
   DeviceError,
   DTypeError,
   NativeError,
@@ -421,7 +422,7 @@ export function synchronizeNative(device: number): void {
 export function setNumThreads(count: number): void {
   if (!Number.isInteger(count) || count < 1 || count > 1024) {
     throw new ArgumentError(
-      `setNumThreads: expected a whole number from 1 to 1024, got ${String(count)}`,
+      `setNumThreads: expected a whole number from 1 to 1024, got ${describe(count)}`,
       { op: "setNumThreads" },
     );
   }

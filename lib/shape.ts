@@ -1,6 +1,6 @@
 // Shapes and strides: pure arithmetic over lists of extents.
 
-import { ShapeError } from "./errors.js";
+import { describe, ShapeError } from "./errors.js";
 
 /** Extents of a tensor, outermost first; `[]` is a scalar. */
 export type Shape = readonly number[];
@@ -54,7 +54,9 @@ export function isContiguous(shape: Shape, strides: Shape): boolean {
 /** Throws ShapeError unless `shape` is a list of at most {@link MAX_RANK} whole numbers from 0 up. */
 export function checkShape(shape: unknown, op: string): number[] {
   if (!Array.isArray(shape)) {
-    throw new ShapeError(`${op}: expected a shape, a list of extents, got ${String(shape)}`, { op });
+    throw new ShapeError(`${op}: expected a shape, a list of extents, got ${describe(shape)}`, {
+      op,
+    });
   }
   if (shape.length > MAX_RANK) {
     throw new ShapeError(
@@ -66,7 +68,7 @@ export function checkShape(shape: unknown, op: string): number[] {
   for (const extent of shape as unknown[]) {
     if (typeof extent !== "number" || !Number.isInteger(extent) || extent < 0) {
       throw new ShapeError(
-        `${op}: expected extents that are whole numbers from 0 up, got [${shape.join(", ")}]`,
+        `${op}: expected extents that are whole numbers from 0 up, got [${shape.map((extent) => describe(extent)).join(", ")}]`,
         { op },
       );
     }
@@ -103,7 +105,7 @@ export function normalizeDim(dim: number, rank: number, op: string): number {
   const limit = Math.max(rank, 1);
   if (!Number.isInteger(dim) || dim < -limit || dim >= limit) {
     throw new ShapeError(
-      `${op}: dimension out of range — expected ${-limit} to ${limit - 1}, got ${dim}`,
+      `${op}: dimension out of range — expected ${-limit} to ${limit - 1}, got ${describe(dim)}`,
       { op },
     );
   }
@@ -117,12 +119,16 @@ export function normalizeDims(
   op: string,
 ): number[] {
   if (dims === undefined) return Array.from({ length: rank }, (_, dim) => dim);
-  const list = (typeof dims === "number" ? [dims] : dims).map((dim) =>
-    normalizeDim(dim, rank, op),
-  );
+  const given: unknown = typeof dims === "number" ? [dims] : dims;
+  if (!Array.isArray(given)) {
+    throw new ShapeError(`${op}: expected a dimension or a list of them, got ${describe(dims)}`, {
+      op,
+    });
+  }
+  const list = (given as number[]).map((dim) => normalizeDim(dim, rank, op));
   const unique = new Set(list);
   if (unique.size !== list.length) {
-    throw new ShapeError(`${op}: a dimension is named twice in [${String(dims)}]`, { op });
+    throw new ShapeError(`${op}: a dimension is named twice in ${formatShape(list)}`, { op });
   }
   return rank === 0 ? [] : [...unique].sort((a, b) => a - b);
 }

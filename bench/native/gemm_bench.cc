@@ -1,7 +1,8 @@
 // Matrix products of the CPU backend next to OpenBLAS, where that is installed, on one row each:
-// GFLOP/s by the median of repeats that take turns. Also the 16-bit types and the lower precisions
-// next to our own float32, and products with a vector next to the speed at which memory is read.
-// Usage: gemm_bench [REPEATS] [PART...]   (PART: float32, types, float64, vector)
+// GFLOP/s by the median of repeats that take turns; a ratio is the median of those of neighbours in
+// time, so that other work on the machine weighs on both sides. Also the 16-bit types and the lower
+// precisions next to our own float32, and products with a vector next to the speed at which memory
+// is read. Usage: gemm_bench [REPEATS] [PART...]   (PART: float32, types, float64, vector)
 
 #include <dlfcn.h>
 
@@ -80,29 +81,39 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Median seconds of each, with the repeats of all interleaved. Empty functions take no time.
-std::vector<double> compare(const std::vector<std::function<void()>>& runs, int repeats) {
-  std::vector<std::vector<double>> samples(runs.size());
-  std::vector<int> counts(runs.size(), 1);
-  for (int repeat = 0; repeat <= repeats; ++repeat) {
-    for (size_t i = 0; i < runs.size(); ++i) {
-      if (!runs[i]) {
-        samples[i].assign(1, 0.0);
-        continue;
+// Seconds of each function in every repeat; the repeats of all are interleaved. A function that is
+// empty has none.
+class Samples {
+ public:
+  Samples(const std::vector<std::function<void()>>& runs, int repeats) : seconds_(runs.size()) {
+    std::vector<int> counts(runs.size(), 1);
+    for (int repeat = 0; repeat <= repeats; ++repeat) {
+      for (size_t i = 0; i < runs.size(); ++i) {
+        if (!runs[i]) continue;
+        std::this_thread::sleep_for(kRivalSpin);
+        const double warm = seconds_of(runs[i], 1);
+        if (repeat == 0) {
+          counts[i] = std::clamp(static_cast<int>(kSampleSeconds / warm), 1, 10000);
+        } else {
+          seconds_[i].push_back(seconds_of(runs[i], counts[i]));
+        }
       }
-      std::this_thread::sleep_for(kRivalSpin);
-      const double warm = seconds_of(runs[i], 1);
-      if (repeat == 0) {
-        counts[i] = std::clamp(static_cast<int>(kSampleSeconds / warm), 1, 10000);
-        continue;
-      }
-      samples[i].push_back(seconds_of(runs[i], counts[i]));
     }
   }
-  std::vector<double> medians;
-  for (const auto& each : samples) medians.push_back(median(each));
-  return medians;
-}
+
+  double seconds(size_t i) const { return median(seconds_[i]); }
+  // How many times as long as `i` the function `other` takes.
+  double ratio(size_t other, size_t i) const {
+    std::vector<double> ratios;
+    for (size_t at = 0; at < seconds_[i].size(); ++at) {
+      ratios.push_back(seconds_[other][at] / seconds_[i][at]);
+    }
+    return median(ratios);
+  }
+
+ private:
+  std::vector<std::vector<double>> seconds_;
+};
 
 // Memory for `count` elements of a type, filled with small values that are exact in all of them.
 std::vector<char> values(int64_t count, DType dtype) {
@@ -189,10 +200,10 @@ void against_openblas(const OpenBlas& blas, DType dtype, int repeats) {
     Operands x(p, dtype, MatmulPrecision::kHighest);
     const auto theirs =
         dtype == DType::kFloat64 ? rival<double>(blas.dgemm, p, x) : rival<float>(blas.sgemm, p, x);
-    const auto times = compare({[&] { cpu::gemm(x.desc); }, theirs}, repeats);
-    std::printf("%-26s %12.1f", p.name().c_str(), p.operations() / times[0] * 1e-9);
+    const Samples times({[&] { cpu::gemm(x.desc); }, theirs}, repeats);
+    std::printf("%-26s %12.1f", p.name().c_str(), p.operations() / times.seconds(0) * 1e-9);
     if (theirs) {
-      std::printf(" %12.1f %8.3f", p.operations() / times[1] * 1e-9, times[1] / times[0]);
+      std::printf(" %12.1f %8.3f", p.operations() / times.seconds(1) * 1e-9, times.ratio(1, 0));
     }
     std::printf("\n");
     std::fflush(stdout);
@@ -212,9 +223,9 @@ void types_against_float32(int repeats) {
     for (Operands* x : {&highest, &half, &bfloat, &high, &medium}) {
       runs.emplace_back([x] { cpu::gemm(x->desc); });
     }
-    const auto times = compare(runs, repeats);
-    std::printf("%-26s %12.1f", p.name().c_str(), p.operations() / times[0] * 1e-9);
-    for (size_t i = 1; i < times.size(); ++i) std::printf(" %9.3f", times[0] / times[i]);
+    const Samples times(runs, repeats);
+    std::printf("%-26s %12.1f", p.name().c_str(), p.operations() / times.seconds(0) * 1e-9);
+    for (size_t i = 1; i < runs.size(); ++i) std::printf(" %9.3f", times.ratio(0, i));
     std::printf("\n");
     std::fflush(stdout);
   }
@@ -237,7 +248,7 @@ double read_seconds(const std::vector<char>& memory, int repeats) {
       if (all == 1) sink = all;
     });
   };
-  return compare({run}, repeats)[0];
+  return Samples({run}, repeats).seconds(0);
 }
 
 void vectors(const OpenBlas& blas, int repeats) {
@@ -258,11 +269,12 @@ void vectors(const OpenBlas& blas, int repeats) {
                        reinterpret_cast<float*>(x.out.data()), 1);
           };
         }
-        const auto times = compare({[&] { cpu::gemm(x.desc); }, theirs}, repeats);
+        const Samples times({[&] { cpu::gemm(x.desc); }, theirs}, repeats);
         const double reading = read_seconds(x.rhs, repeats);
         std::printf("%-8s %-25s %10.1f %10.1f", dtype_name(dtype), p.name().c_str(),
-                    bytes / times[0] * 1e-9, bytes / reading * 1e-9);
-        if (theirs) std::printf(" %12.1f %8.3f", bytes / times[1] * 1e-9, times[1] / times[0]);
+                    bytes / times.seconds(0) * 1e-9, bytes / reading * 1e-9);
+        if (theirs)
+          std::printf(" %12.1f %8.3f", bytes / times.seconds(1) * 1e-9, times.ratio(1, 0));
         std::printf("\n");
         std::fflush(stdout);
       }

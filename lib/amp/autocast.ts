@@ -1,6 +1,7 @@
 // The scope in which operations choose their own precision. What is cast is decided by
 // lib/core/policy.ts and done by lib/core/autocast-inputs.ts; here regions open, nest and close.
 
+import { checkOptions } from "../core/options.js";
 import { context, rejectPromise, type AutocastRegion, type CastCache } from "../core/context.js";
 import { isDefinedOp } from "../core/dispatch.js";
 import { cuda } from "../core/memory.js";
@@ -23,6 +24,7 @@ export interface AutocastOptions {
 }
 
 const OP = "autocast";
+const OPTIONS = ["device", "dtype", "enabled", "cacheEnabled", "policy"];
 const POLICIES: readonly CastPolicy[] = ["low", "float32", "float32-output", "promote", "none"];
 
 type DeviceType = AutocastRegion["device"];
@@ -148,6 +150,7 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
       { op: OP },
     );
   }
+  checkOptions(OP, options, OPTIONS);
   const { autocast: outerState, autocastRegion: outer } = context;
   const region = newRegion(options, outer);
   const enabled = options.enabled === undefined || checkFlag("enabled", options.enabled);

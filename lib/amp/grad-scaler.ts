@@ -230,7 +230,7 @@ export class GradScaler {
       this.unscale(optimizer);
       return null;
     }
-    const one = onOwnTensors(() => full([], 1, { device: state.scale.device }));
+    const one = onOwnTensors(() => full([], 1, { dtype: "float32", device: state.scale.device }));
     record.foundInf = findOverflow(gradients, one);
     one.dispose();
     return state.scale;

@@ -1,5 +1,6 @@
 // The options and the saved state of GradScaler, and what they may be.
 
+import { checkOptions } from "../core/options.js";
 import type { Device } from "../dtype.js";
 import { ArgumentError, describe, ScalerError } from "../errors.js";
 import { checkDevice } from "../core/device.js";
@@ -56,6 +57,17 @@ export interface GradScalerState {
 }
 
 const SMALLEST_NORMAL = 2 ** -126;
+
+const OPTIONS = [
+  "initScale",
+  "growthFactor",
+  "backoffFactor",
+  "growthInterval",
+  "minScale",
+  "enabled",
+  "device",
+  "onRepeatedSkips",
+];
 
 type Fault = (name: string, expected: string, value: unknown) => never;
 
@@ -135,6 +147,7 @@ export function checkSettings(options: GradScalerOptions): ScalerSettings {
   if (typeof options !== "object" || (options as unknown) === null) {
     return badOption("options", "an object", options);
   }
+  checkOptions("GradScaler", options, OPTIONS);
   const initScale = checkScale(options.initScale ?? 65536, "initScale");
   const enabled = options.enabled ?? true;
   if (typeof enabled !== "boolean") return badOption("enabled", "true or false", enabled);

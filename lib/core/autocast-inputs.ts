@@ -95,8 +95,8 @@ function namesDtype(args: readonly unknown[]): boolean {
 
 /**
  * The arguments of an operation, its tensors cast as `policy` says, or to a dtype; the list itself
- * where nothing is cast. Casts that are not in the cache are added to `temporaries`: they are of use
- * to this call only.
+ * where nothing is cast. Casts that are not in the cache are added to `temporaries`: they are of
+ * use to this call only.
  */
 export function autocastInputs<A extends unknown[]>(
   name: string,
@@ -124,9 +124,9 @@ export function autocastInputs<A extends unknown[]>(
 }
 
 /**
- * Lets go of the casts that were made for one call, now that it is over; what backward needs of them
- * is held by the graph. An operation that returned an argument as it is returned a cast, which then
- * stays: a second owner of one that the cache has.
+ * Lets go of the casts that were made for one call, now that it is over; what backward needs of
+ * them is held by the graph. An operation that returned an argument as it is returned a cast, which
+ * then stays: a second owner of one that the cache has.
  */
 export function finishCasts<R>(
   result: R,

@@ -1,13 +1,20 @@
-// Recomputation instead of storage: `checkpoint` runs a function whose nodes keep nothing of what it
-// computes; backward runs it again for what they need.
+// Recomputation instead of storage: `checkpoint` runs a function whose nodes keep nothing of what
+// it computes; backward runs it again for what they need.
 //
 // The nodes recorded by the first run stay in the graph, so gradients reach parameters that the
-// function uses without being passed. What they would have saved becomes a place in a frame, counted in
-// the order of saving; the second run, made by the first node that asks, fills the places in that order.
+// function uses without being passed. What they would have saved becomes a place in a frame,
+// counted in the order of saving; the second run, made by the first node that asks, fills the
+// places in that order.
 
 import { GradError } from "../errors.js";
 import { formatShape } from "../shape.js";
-import { context, isGradEnabled, type AutocastState, type SavedTensor } from "./context.js";
+import {
+  checkFunction,
+  context,
+  isGradEnabled,
+  type AutocastState,
+  type SavedTensor,
+} from "./context.js";
 import { forEachTensor, tidy } from "./scope.js";
 import { checkVersion, saveTensor } from "./grad-node.js";
 import { afterBackward } from "./tape.js";
@@ -41,6 +48,7 @@ class Argument {
 class Surroundings {
   private readonly random = { ...context.random };
   private readonly precision = context.matmulPrecision;
+  private readonly defaultDtype = context.defaultDtype;
   private readonly autocast = context.autocast;
 
   /** Runs `fn` as it was then, but with nothing cached in the autocast region, which may have ended. */
@@ -48,12 +56,14 @@ class Surroundings {
     const present = {
       random: { ...context.random },
       matmulPrecision: context.matmulPrecision,
+      defaultDtype: context.defaultDtype,
       autocast: context.autocast,
       gradEnabled: context.gradEnabled,
     };
     const cache: AutocastState["cache"] = this.autocast?.cache ? new Map() : null;
     Object.assign(context.random, this.random);
     context.matmulPrecision = this.precision;
+    context.defaultDtype = this.defaultDtype;
     context.autocast = this.autocast && { ...this.autocast, cache };
     context.gradEnabled = true;
     try {
@@ -84,7 +94,8 @@ class Frame {
   private readonly surroundings = new Surroundings();
   private readonly inputs: SavedTensor[] = [];
   private readonly args: readonly unknown[];
-  private filled = false;
+  // The first run has its tensors until it ends, for a gradient that it computes itself.
+  private filled = true;
 
   constructor(
     private readonly fn: (...args: unknown[]) => unknown,
@@ -109,7 +120,7 @@ class Frame {
       requiresGrad,
       storage,
       version: storage.version,
-      value: null,
+      value: tensor.alias(),
       freed: false,
     };
     this.places.push(place);
@@ -206,8 +217,11 @@ class Frame {
     );
   }
 
-  /** Lets go of what a backward that kept its graph has not freed; the next one computes it again. */
-  private empty(): void {
+  /**
+   * Lets go of what the first run saved, or what a backward that kept its graph has not freed: the
+   * next one computes it again.
+   */
+  empty(): void {
     for (const place of this.places) {
       place.value?.dispose();
       place.value = null;
@@ -217,15 +231,16 @@ class Frame {
 }
 
 /**
- * Calls `fn(...args)` without keeping what backward needs of it: backward runs it again, with the same
- * random numbers, autocast region and matmul precision. Saves memory for time. Gradients reach the
- * tensors among `args` (also in arrays and plain objects) and the parameters that `fn` uses. What `fn`
- * makes and does not return is released when it ends, as in `tidy`; without gradients recorded it is
- * simply called.
+ * Calls `fn(...args)` without keeping what backward needs of it: backward runs it again, with the
+ * same random numbers, autocast region and matmul precision. Saves memory for time. Gradients reach
+ * the tensors among `args` (also in arrays and plain objects) and the parameters that `fn` uses.
+ * What `fn` makes and does not return is released when it ends, as in `tidy`; without gradients
+ * recorded it is simply called.
  * @throws GradError when `fn` returns a promise; in backward, when the second run differs from the
  * first, or an argument or parameter was changed in place between the two.
  */
 export function checkpoint<A extends unknown[], R>(fn: (...args: A) => R, ...args: A): R {
+  checkFunction(fn, "checkpoint");
   if (!isGradEnabled()) return tidy(() => fn(...args));
   const frame = new Frame(fn as (...args: unknown[]) => unknown, args);
   const { saving } = context;
@@ -237,6 +252,7 @@ export function checkpoint<A extends unknown[], R>(fn: (...args: A) => R, ...arg
     throw error;
   } finally {
     context.saving = saving;
+    frame.empty();
     frame.freeIfUnused();
   }
 }

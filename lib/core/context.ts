@@ -1,8 +1,8 @@
 // The only global state of the library, one set per thread of JavaScript: grad mode, autocast, tidy
-// scopes, float32 matmul precision, the random generator.
+// scopes, default dtype, float32 matmul precision, the random generator.
 
-import { ArgumentError, GradError } from "../errors.js";
-import type { Device, FloatDType } from "../dtype.js";
+import { ArgumentError, describe, DTypeError, GradError } from "../errors.js";
+import { checkDType, isFloating, type Device, type DType, type FloatDType } from "../dtype.js";
 import type { StorageState } from "../native.js";
 import type { CastPolicy } from "./policy.js";
 import type { Tensor } from "./tensor.js";
@@ -51,12 +51,20 @@ export const context = {
   scope: null as Tensor[] | null,
   /** How nodes keep what backward needs, where not by a second owner of it (lib/core/checkpoint.ts). */
   saving: null as ((tensor: Tensor, op: string) => SavedTensor) | null,
+  /** What floating-point tensors are made as where nothing says otherwise. */
+  defaultDtype: "float32" as FloatDType,
   matmulPrecision: "highest" as MatmulPrecision,
   /** Where tensors are made that are not told where; another one runs the tests on a device. */
   defaultDevice: "cpu" as Device,
   /** Counter-based generator: the next fill starts at `offset` (in blocks of four 32-bit words). */
   random: { seed: 0, offset: 0 },
 };
+
+/** Throws ArgumentError unless `fn` is a function. */
+export function checkFunction(fn: unknown, op: string): void {
+  if (typeof fn === "function") return;
+  throw new ArgumentError(`${op}: expected a function, got ${describe(fn)}`, { op });
+}
 
 /** Throws GradError when `result` is a promise: scopes end before its work would run. */
 export function rejectPromise(result: unknown, name: string): void {
@@ -74,6 +82,7 @@ export function rejectPromise(result: unknown, name: string): void {
 }
 
 function withGradMode<T>(enabled: boolean, name: string, fn: () => T): T {
+  checkFunction(fn, name);
   const previous = context.gradEnabled;
   context.gradEnabled = enabled;
   try {
@@ -100,19 +109,54 @@ export function isGradEnabled(): boolean {
   return context.gradEnabled;
 }
 
+function checkDefaultDtype(dtype: unknown, op: string): FloatDType {
+  const checked = checkDType(dtype, op);
+  if (isFloating(checked)) return checked;
+  throw new DTypeError(`${op}: expected a floating-point dtype, got ${checked}`, { op });
+}
+
+/**
+ * Sets the dtype of floating-point tensors that are made without naming one: by `zeros`, `tensor`
+ * and their like, by modules for their parameters, and by operations on integers whose result is
+ * not whole. `float32` at start.
+ * @throws DTypeError for a dtype that is not floating point.
+ */
+export function setDefaultDtype(dtype: DType): void {
+  context.defaultDtype = checkDefaultDtype(dtype, "setDefaultDtype");
+}
+
+/** The present default dtype. */
+export function getDefaultDtype(): FloatDType {
+  return context.defaultDtype;
+}
+
+/** Runs a synchronous function with another default dtype, and returns what it returns. */
+export function withDefaultDtype<T>(dtype: DType, fn: () => T): T {
+  checkFunction(fn, "withDefaultDtype");
+  const previous = context.defaultDtype;
+  context.defaultDtype = checkDefaultDtype(dtype, "withDefaultDtype");
+  try {
+    const result = fn();
+    rejectPromise(result, "withDefaultDtype");
+    return result;
+  } finally {
+    context.defaultDtype = previous;
+  }
+}
+
 const PRECISIONS: readonly MatmulPrecision[] = ["highest", "high", "medium"];
 
 function checkPrecision(precision: unknown, op: string): MatmulPrecision {
   if (PRECISIONS.includes(precision as MatmulPrecision)) return precision as MatmulPrecision;
   throw new ArgumentError(
-    `${op}: expected "highest", "high" or "medium", got ${JSON.stringify(precision)}`,
+    `${op}: expected "highest", "high" or "medium", got ${describe(precision)}`,
     { op },
   );
 }
 
 /**
- * Sets how float32 matrix products are computed from now on. `highest` is at least as accurate as an
- * IEEE float32 product, `high` rounds inputs to TF32 (10 stored significand bits, nearest, ties
+ * Sets how float32 matrix products are computed from now on. `highest` is at least as accurate as
+ * an IEEE float32 product, `high` rounds inputs to TF32 (10 stored significand bits, nearest, ties
  * away), `medium` to bfloat16. Storage and accumulation stay float32.
  * @throws ArgumentError for any other value.
  */
@@ -127,6 +171,7 @@ export function getFloat32MatmulPrecision(): MatmulPrecision {
 
 /** Runs a synchronous function at a float32 matmul precision, and returns what it returns. */
 export function withFloat32MatmulPrecision<T>(precision: MatmulPrecision, fn: () => T): T {
+  checkFunction(fn, "withFloat32MatmulPrecision");
   const previous = context.matmulPrecision;
   context.matmulPrecision = checkPrecision(precision, "withFloat32MatmulPrecision");
   try {
@@ -150,7 +195,7 @@ export function matmulPrecisionCode(): number {
 export function manualSeed(seed: number): void {
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new ArgumentError(
-      `manualSeed: expected a whole number from 0 to 2^53-1, got ${String(seed)}`,
+      `manualSeed: expected a whole number from 0 to 2^53-1, got ${describe(seed)}`,
       { op: "manualSeed" },
     );
   }
@@ -163,10 +208,26 @@ export function getRandomState(): { seed: number; offset: number } {
   return { ...context.random };
 }
 
-/** Restores what {@link getRandomState} returned. */
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/**
+ * Restores what {@link getRandomState} returned.
+ * @throws ArgumentError for anything else.
+ */
 export function setRandomState(state: { seed: number; offset: number }): void {
-  context.random.seed = state.seed;
-  context.random.offset = state.offset;
+  const given: unknown = state;
+  const { seed, offset } = (given ?? {}) as Partial<typeof state>;
+  if (!isCount(seed) || !isCount(offset)) {
+    throw new ArgumentError(
+      `setRandomState: expected { seed, offset } as getRandomState returns them, got seed ` +
+        `${describe(seed)}, offset ${describe(offset)}`,
+      { op: "setRandomState" },
+    );
+  }
+  context.random.seed = seed;
+  context.random.offset = offset;
 }
 
 /** Takes `count` random numbers off the generator; returns the seed and offset that yield them. */

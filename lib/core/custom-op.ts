@@ -19,8 +19,8 @@ export interface BackwardContext<A extends unknown[]> {
   /** What `forward` saved; empty where it saved nothing of its own. */
   readonly saved: readonly Tensor[];
   /**
-   * The arguments of the call, after autocast. Where `forward` saved tensors of its own, those among
-   * the arguments were not kept, and reading one throws GradError.
+   * The arguments of the call, after autocast. Where `forward` saved tensors of its own, those
+   * among the arguments were not kept, and reading one throws GradError.
    */
   readonly inputs: A;
   /** The outputs; empty where `forward` saved tensors of its own. */
@@ -47,9 +47,9 @@ export interface CustomOpDefinition<A extends unknown[], R extends Tensor | read
     context: BackwardContext<A>,
   ) => Tensor | null | readonly (Tensor | null | undefined)[];
   /**
-   * Inside an autocast region: the dtype, or the policy, by which floating tensors among the arguments
-   * are cast before `forward` and `backward` run with autocast off. Default: both run under the
-   * region's autocast, as it was at the call.
+   * Inside an autocast region: the dtype, or the policy, by which floating tensors among the
+   * arguments are cast before `forward` and `backward` run with autocast off. Default: both run
+   * under the region's autocast, as it was at the call.
    */
   autocast?: FloatDType | "low" | "promote" | "none";
 }
@@ -212,10 +212,10 @@ function isOutputsAndSaved<R>(returned: R | OutputsAndSaved<R>): returned is Out
 }
 
 /**
- * Makes an operation of two functions. `forward` computes outputs without being recorded; `backward`
- * computes the gradients of the arguments from those of the outputs. What backward needs is kept from
- * the call: all arguments and outputs, or, where `forward` returns `{ outputs, saved }`, the tensors in
- * `saved` and nothing else.
+ * Makes an operation of two functions. `forward` computes outputs without being recorded;
+ * `backward` computes the gradients of the arguments from those of the outputs. What backward needs
+ * is kept from the call: all arguments and outputs, or, where `forward` returns `{ outputs, saved
+ * }`, the tensors in `saved` and nothing else.
  *
  * ```ts
  * const cube = customOp({

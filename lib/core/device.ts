@@ -1,7 +1,7 @@
 // Devices by name: which there are, and the code that crosses into the addon.
 
 import type { Device } from "../dtype.js";
-import { DeviceError } from "../errors.js";
+import { describe, DeviceError } from "../errors.js";
 import { cudaInfo } from "../native.js";
 
 /** -1 for the CPU, else the CUDA ordinal. */
@@ -15,7 +15,7 @@ export function checkDevice(device: unknown, op: string): Device {
   if (device === "cpu") return device;
   if (typeof device !== "string" || !/^cuda(:\d+)?$/.test(device)) {
     throw new DeviceError(
-      `${op}: unknown device — expected "cpu", "cuda" or "cuda:N", got ${JSON.stringify(device)}`,
+      `${op}: unknown device — expected "cpu", "cuda" or "cuda:N", got ${describe(device)}`,
       { op },
     );
   }

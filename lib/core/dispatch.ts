@@ -119,8 +119,8 @@ export function defineName(name: string): void {
 }
 
 /**
- * Runs `implementation` on the arguments cast as `policy` says (or to a dtype), with autocast off, so
- * that what it is made of is not cast again.
+ * Runs `implementation` on the arguments cast as `policy` says (or to a dtype), with autocast off,
+ * so that what it is made of is not cast again.
  */
 export function runCast<A extends unknown[], R>(
   name: string,

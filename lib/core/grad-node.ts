@@ -11,8 +11,9 @@ import type { Tensor } from "./tensor.js";
 export type InputGrads = readonly (Tensor | null | undefined)[];
 
 /**
- * Computes the gradients of an operation's inputs from those of its outputs (absent ones are zeros),
- * the tensors it saved, and which inputs need one. With `createGraph` it is recorded itself.
+ * Computes the gradients of an operation's inputs from those of its outputs (absent ones are
+ * zeros), the tensors it saved, and which inputs need one. With `createGraph` it is recorded
+ * itself.
  */
 export type BackwardFn = (
   gradOutputs: Tensor[],
@@ -136,8 +137,8 @@ export class GradNode {
   }
 
   /**
-   * Set on the cached cast of a weight: it is in the graphs of several losses, each with a backward of
-   * its own, and outlives the first.
+   * Set on the cached cast of a weight: it is in the graphs of several losses, each with a backward
+   * of its own, and outlives the first.
    */
   isShared = false;
 

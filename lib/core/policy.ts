@@ -1,11 +1,12 @@
-// Which operations autocast runs in 16 bits and which in float32: pure data, the one place where it is
-// decided. The rows are those of torch's CUDA lists (aten/src/ATen/autocast_mode.h), on every device.
+// Which operations autocast runs in 16 bits and which in float32: pure data, the one place where it
+// is decided. The rows are those of torch's CUDA lists (aten/src/ATen/autocast_mode.h), on every
+// device.
 
 /**
  * What autocast does to an operation's tensors that are floating point but not float64:
- * `low` casts them to the region's dtype, `float32` to float32, `float32-output` to float32 unless the
- * caller named a dtype, `promote` to the widest among them (at least the region's dtype), `none`
- * leaves them alone.
+ * `low` casts them to the region's dtype, `float32` to float32, `float32-output` to float32 unless
+ * the caller named a dtype, `promote` to the widest among them (at least the region's dtype),
+ * `none` leaves them alone.
  */
 export type CastPolicy = "low" | "float32" | "float32-output" | "promote" | "none";
 

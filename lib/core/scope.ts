@@ -1,6 +1,6 @@
 // Scopes of memory: what a function made and did not return is released when it ends.
 
-import { context, rejectPromise } from "./context.js";
+import { checkFunction, context, rejectPromise } from "./context.js";
 import { Tensor } from "./tensor.js";
 
 const kept = new WeakSet<Tensor>();
@@ -34,6 +34,7 @@ export function forEachTensor(value: unknown, visit: (tensor: Tensor) => void): 
  * @throws GradError when `fn` returns a promise.
  */
 export function tidy<T>(fn: () => T): T {
+  checkFunction(fn, "tidy");
   const outer = context.scope;
   const scope: Tensor[] = [];
   context.scope = scope;

@@ -1,10 +1,11 @@
-// Reverse-mode differentiation: the engine that walks the nodes of lib/core/grad-node.ts from outputs
-// to leaves.
+// Reverse-mode differentiation: the engine that walks the nodes of lib/core/grad-node.ts from
+// outputs to leaves.
 
-import { GradError, ShapeError } from "../errors.js";
+import { describe, DTypeError, GradError, ShapeError } from "../errors.js";
 import { formatShape, sameShape } from "../shape.js";
 import { context } from "./context.js";
 import { edgeOf, gradOps, type GradNode, type OutputMeta } from "./grad-node.js";
+import { checkOptions } from "./options.js";
 import { keep } from "./scope.js";
 import { tapeEntry, Tensor, type BackwardOptions } from "./tensor.js";
 
@@ -67,8 +68,8 @@ function checkGrad(grad: Tensor, meta: OutputMeta, name: string): Tensor {
 }
 
 /**
- * Adds a gradient to a leaf's `grad`. With `mayTake` the caller gives the tensor away, and it becomes
- * the gradient itself unless its memory has another owner. Returns whether it was taken.
+ * Adds a gradient to a leaf's `grad`. With `mayTake` the caller gives the tensor away, and it
+ * becomes the gradient itself unless its memory has another owner. Returns whether it was taken.
  */
 function accumulateInto(
   leaf: Tensor,
@@ -78,7 +79,8 @@ function accumulateInto(
 ): boolean {
   const previous = leaf.grad;
   if (previous !== null && !previous.isDisposed) {
-    if (createGraph) leaf.grad = keep(gradOps.add(previous, grad));
+    // A gradient that is a view (set by the user, or recorded) need not be dense.
+    if (createGraph || !previous.isContiguous) leaf.grad = keep(gradOps.add(previous, grad));
     else gradOps.accumulate(previous, grad);
     return false;
   }
@@ -213,6 +215,12 @@ function rootGrad(root: Tensor, gradient: Tensor | undefined, op: string): Tenso
     }
     return gradOps.full(root.shape, 1, root.dtype, root.device);
   }
+  if (!((gradient as unknown) instanceof Tensor)) {
+    throw new DTypeError(`${op}: expected the gradient to be a Tensor, got ${describe(gradient)}`, {
+      op,
+    });
+  }
+  gradient.assertUsable(op);
   if (!sameShape(gradient.shape, root.shape)) {
     throw new ShapeError(
       `${op}: gradient of shape ${formatShape(gradient.shape)} for a tensor of shape ` +
@@ -237,6 +245,7 @@ function withMode<T>(createGraph: boolean, fn: () => T): T {
 }
 
 tapeEntry.backward = (root: Tensor, gradient: Tensor | undefined, options: BackwardOptions) => {
+  checkOptions("backward", options, ["retainGraph", "createGraph"]);
   const createGraph = options.createGraph ?? false;
   withMode(createGraph, () =>
     runEngine({
@@ -256,6 +265,14 @@ export interface GradOptions extends BackwardOptions {
   gradOutputs?: Tensor | readonly (Tensor | undefined)[];
   /** Gives null, instead of an error, for inputs that the outputs do not depend on. */
   allowUnused?: boolean;
+}
+
+function tensorList(op: string, role: string, given: unknown): readonly Tensor[] {
+  const list: unknown = given instanceof Tensor ? [given] : given;
+  if (Array.isArray(list) && list.every((item) => item instanceof Tensor)) return list;
+  throw new DTypeError(`${op}: expected ${role} to be a Tensor or a list, got ${describe(given)}`, {
+    op,
+  });
 }
 
 /**
@@ -283,8 +300,9 @@ export function grad(
   inputs: Tensor | readonly Tensor[],
   options: GradOptions = {},
 ): Tensor | null | (Tensor | null)[] {
-  const roots = outputs instanceof Tensor ? [outputs] : outputs;
-  const list = inputs instanceof Tensor ? [inputs] : inputs;
+  checkOptions("grad", options, ["gradOutputs", "retainGraph", "createGraph", "allowUnused"]);
+  const roots = tensorList("grad", "outputs", outputs);
+  const list = tensorList("grad", "inputs", inputs);
   const given =
     options.gradOutputs instanceof Tensor ? [options.gradOutputs] : (options.gradOutputs ?? []);
   const createGraph = options.createGraph ?? false;

@@ -1,8 +1,11 @@
 // The tensor: a handle to native memory, its shape and dtype, and its place in the graph of
 // gradients. Knows no operations; lib/ops/methods.ts adds them to the prototype.
+//
+// The declarations name Symbol.dispose, which targets older than "using" do not know of themselves:
+/// <reference lib="esnext.disposable" preserve="true" />
 
 import type { Device, DType } from "../dtype.js";
-import { DisposedError, GradError } from "../errors.js";
+import { describe, DisposedError, DTypeError, GradError } from "../errors.js";
 import type { Handle } from "../native.js";
 import { contiguousStrides, formatShape, isContiguous, numelOf, type Shape } from "../shape.js";
 import { context } from "./context.js";
@@ -174,6 +177,11 @@ export class Tensor {
    * identity, `grad` apart. This is how `Module.to` converts parameters that optimizers hold.
    */
   setData(source: Tensor): void {
+    if (!((source as unknown) instanceof Tensor)) {
+      throw new DTypeError(`setData: expected a Tensor, got ${describe(source)}`, {
+        op: "setData",
+      });
+    }
     source.assertUsable("setData");
     const previous = this.handle;
     this.handle = source.handle.retain();

@@ -1,7 +1,9 @@
 // Fabric: what a training loop needs so that one option chooses its precision. The loop stays the
 // user's; Fabric wraps the model and the optimizers, and does what the precision's row says.
 
+import { checkOptions } from "../core/options.js";
 import { autocast, GradScaler, unscaledStep, type StepResult } from "../amp/index.js";
+import { checkFunction, getDefaultDtype, withDefaultDtype } from "../core/context.js";
 import { Tensor } from "../core/tensor.js";
 import { ArgumentError, describe } from "../errors.js";
 import { loadCheckpoint, saveCheckpoint } from "../io/index.js";
@@ -114,6 +116,7 @@ export class Fabric extends SingleDevice {
     const hasOptions = rest.length > 0 && !((last as unknown) instanceof Optimizer);
     const options = (hasOptions ? last : undefined) as SetupOptions | undefined;
     const optimizers = (hasOptions ? rest.slice(0, -1) : rest) as AnyOptimizer[];
+    checkOptions("setup", options ?? {}, ["scheduler", "moveToDevice"]);
     const { scheduler, ...moduleOptions } = options ?? {};
     for (const optimizer of optimizers) checkOptimizer(optimizer, "setup");
     const wrapped = this.setupModule(module, moduleOptions);
@@ -189,19 +192,27 @@ export class Fabric extends SingleDevice {
     const inputs = castFloating(args, inputDtype);
     const output = castFloating(
       this.autocast(() => body(...inputs)),
-      outputDtype,
+      outputDtype && getDefaultDtype(),
     );
     if (this.steps === null) return output;
     return mapTensors(output, (tensor) => guardBackward(tensor, () => this.inBackward));
   }
 
   /**
-   * Runs a synchronous function as a forward pass is run, without converting inputs and outputs.
+   * Runs a synchronous function as a forward pass is run, without converting inputs and outputs: in
+   * an autocast region, or with the precision's default dtype.
    */
   autocast<T>(fn: () => T): T {
+    checkFunction(fn, "autocast");
     const { autocastDtype } = this.mode;
-    if (autocastDtype === null) return fn();
+    if (autocastDtype === null) return this.withParameterDtype(fn);
     return autocast({ device: this.device, dtype: autocastDtype }, fn);
+  }
+
+  /** Runs a synchronous function with the default dtype being that of the parameters. */
+  private withParameterDtype<T>(fn: () => T): T {
+    const { parameterDtype } = this.mode;
+    return parameterDtype === null ? fn() : withDefaultDtype(parameterDtype, fn);
   }
 
   /**
@@ -212,6 +223,7 @@ export class Fabric extends SingleDevice {
     if (!((loss as unknown) instanceof Tensor)) {
       fail("backward", `expected a tensor, got ${describe(loss)}`);
     }
+    checkOptions("backward", options, ["gradient", "retainGraph", "createGraph"]);
     const { gradient, ...rest } = options;
     this.inBackward = true;
     try {
@@ -237,6 +249,7 @@ export class Fabric extends SingleDevice {
   clipGradients(module: Module, optimizer: AnyOptimizer, options: ClipOptions): Tensor | undefined;
   clipGradients(module: Module, optimizer: AnyOptimizer, options: ClipOptions): Tensor | undefined {
     const op = "clipGradients";
+    checkOptions(op, options, ["maxNorm", "clipVal", "normType", "errorIfNonfinite"]);
     const { maxNorm, clipVal, normType = 2, errorIfNonfinite = this.steps === null } = options;
     if (!((module as unknown) instanceof Module)) {
       fail(op, `module — expected a Module, got ${describe(module)}`);
@@ -292,24 +305,27 @@ export class Fabric extends SingleDevice {
     if (!isWrappedModule(module)) {
       fail("noBackwardSync", "the module was not set up; call fabric.setup first");
     }
+    checkFunction(fn, "noBackwardSync");
     return fn();
   }
 
   /**
-   * Makes a module on the device and in the precision's dtype.
+   * Makes a module on the device, with the precision's dtype as the default dtype.
    * @param create makes it; may be called as `() => new Net()`.
    */
   initModule<M extends Module>(create: () => M): M {
-    const module: unknown = create();
+    checkFunction(create, "initModule");
+    const module: unknown = this.withParameterDtype(create);
     if (!(module instanceof Module)) {
       return fail("initModule", `expected a function that makes a Module, got ${describe(module)}`);
     }
-    return module.to({ dtype: this.mode.parameterDtype ?? undefined, device: this.device }) as M;
+    return module.to({ device: this.device }) as M;
   }
 
-  /** Makes tensors on the device, those of floating point in the precision's dtype. */
+  /** Makes tensors on the device, with the precision's dtype as the default dtype. */
   initTensor<T>(create: () => T): T {
-    return moveTo(castFloating(create(), this.mode.parameterDtype), this.device);
+    checkFunction(create, "initTensor");
+    return moveTo(this.withParameterDtype(create), this.device);
   }
 
   /**

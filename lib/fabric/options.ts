@@ -1,8 +1,8 @@
 // The options of Fabric and of its methods.
 
+import { checkOptions } from "../core/options.js";
 import type { GradScaler, GradScalerOptions } from "../amp/index.js";
 import type { BackwardOptions, Tensor } from "../core/tensor.js";
-import { ArgumentError } from "../errors.js";
 import type { Logger } from "./loggers.js";
 import type { PlacementOptions } from "./placement.js";
 import type { PrecisionInput } from "./precision.js";
@@ -62,10 +62,5 @@ const NAMES = [
 
 /** Throws ArgumentError for options that do not exist. */
 export function checkOptionNames(options: FabricOptions): void {
-  const unknown = Object.keys(options).filter((name) => !NAMES.includes(name));
-  if (unknown.length === 0) return;
-  throw new ArgumentError(
-    `Fabric: unknown options ${unknown.join(", ")} — expected ${NAMES.join(", ")}`,
-    { op: "Fabric" },
-  );
+  checkOptions("Fabric", options, NAMES);
 }

@@ -14,15 +14,23 @@ export type PrecisionInput = PrecisionName | "64" | "32" | "16" | "bf16" | 64 | 
 /** What a precision does to a model and to what goes in and out of it; null leaves it alone. */
 export interface PrecisionMode {
   readonly name: PrecisionName;
-  /** Dtype of parameters and buffers, also of those that `initModule` makes. */
+  /**
+   * Dtype of parameters and buffers, and the default dtype in the forward pass, `initModule` and
+   * `initTensor`.
+   */
   readonly parameterDtype: FloatDType | null;
   /** Dtype of the autocast region that the forward pass runs in. */
   readonly autocastDtype: FloatDType | null;
+  /** Dtype of floating-point tensors that the forward pass makes without naming one. */
+  readonly defaultDtype: FloatDType | null;
   /** Whether the loss is scaled (gradients of float16 underflow without). */
   readonly scaler: boolean;
   /** Dtype of every floating-point tensor that goes into the forward pass. */
   readonly inputDtype: FloatDType | null;
-  /** Dtype of every floating-point tensor that comes out of it. */
+  /**
+   * Dtype of every floating-point tensor that comes out of it; where the default dtype of the thread
+   * is another, that one.
+   */
   readonly outputDtype: FloatDType | null;
 }
 

@@ -3,9 +3,10 @@
 
 import { format } from "node:util";
 
+import { checkFunction } from "../core/context.js";
 import { Tensor } from "../core/tensor.js";
 import type { Device } from "../dtype.js";
-import { ArgumentError } from "../errors.js";
+import { ArgumentError, describe } from "../errors.js";
 import type { Logger } from "./loggers.js";
 import { moveTo } from "./nested.js";
 import { seedEverything } from "./seed.js";
@@ -82,6 +83,7 @@ export class SingleDevice {
 
   /** Runs `fn` in the first process before the others. */
   rankZeroFirst<T>(fn: () => T): T {
+    checkFunction(fn, "rankZeroFirst");
     return fn();
   }
 
@@ -92,6 +94,11 @@ export class SingleDevice {
 
   /** Hands metrics to all loggers; tensors are read. */
   logDict(metrics: Readonly<Record<string, number | Tensor>>, step?: number): void {
+    if (typeof metrics !== "object" || (metrics as unknown) === null) {
+      throw new ArgumentError(`logDict: expected metrics by name, got ${describe(metrics)}`, {
+        op: "logDict",
+      });
+    }
     const numbers = Object.fromEntries(
       Object.entries(metrics).map(([name, value]) => [
         name,

@@ -1,5 +1,6 @@
 // The configuration of a DistilBERT: the keys of Hugging Face's config.json that change the model.
 
+import { checkOptions } from "../core/options.js";
 import { ArgumentError, CheckpointError, describe } from "../errors.js";
 
 /** What a DistilBERT for sequence classification is made of. */
@@ -75,6 +76,7 @@ const DROPOUTS = ["dropout", "attentionDropout", "seqClassifDropout"] as const;
  * for probabilities and spreads out of range.
  */
 export function completeConfig(config: Partial<DistilBertConfig>): DistilBertConfig {
+  checkOptions("DistilBert", config, Object.keys(DISTILBERT_BASE));
   const given = Object.entries(config).filter(
     ([, value]: [string, unknown]) => value !== undefined,
   );

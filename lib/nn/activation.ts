@@ -1,5 +1,6 @@
 // Element-wise nonlinearities and softmax as modules.
 
+import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import {
   flatten,
@@ -36,6 +37,7 @@ export class GELU extends Module {
   /** @throws ArgumentError for an unknown `approximate`. */
   constructor(options: GeluOptions = {}) {
     super();
+    checkOptions("GELU", options, ["approximate"]);
     const given: string = options.approximate ?? "none";
     if (given !== "none" && given !== "tanh") {
       throw new ArgumentError(
@@ -73,6 +75,7 @@ export class Sigmoid extends Module {
 }
 
 function checkDim(module: string, dim: number | { dim: number }): number {
+  if (typeof dim === "object") checkOptions(module, dim, ["dim"]);
   const given: unknown = typeof dim === "object" ? dim.dim : dim;
   if (Number.isInteger(given)) return given as number;
   throw new ArgumentError(`${module}: dim — expected a whole number, got ${String(given)}`, {
@@ -118,6 +121,7 @@ export class Flatten extends Module {
   constructor(startDim: number | { startDim?: number; endDim?: number } = {}, endDim = -1) {
     super();
     const given = typeof startDim === "number" ? { startDim, endDim } : startDim;
+    checkOptions("Flatten", given, ["startDim", "endDim"]);
     this.startDim = given.startDim ?? 1;
     this.endDim = given.endDim ?? -1;
   }

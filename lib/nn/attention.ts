@@ -1,8 +1,10 @@
 // Multi-head attention with torch's arguments and weight names.
 
+import { checkOptions } from "../core/options.js";
 import { tidy } from "../core/scope.js";
 import type { Tensor } from "../core/tensor.js";
 import { ArgumentError, ShapeError } from "../errors.js";
+import { checkTensor } from "../ops/checks.js";
 import {
   add,
   arange,
@@ -65,6 +67,8 @@ interface Sizes {
 }
 
 const NAME = "MultiheadAttention";
+const OPTIONS = ["dropout", "bias", "kdim", "vdim", "batchFirst", "dtype", "device"];
+const INPUTS = ["keyPaddingMask", "attnMask", "needWeights", "averageAttnWeights", "isCausal"];
 
 /**
  * Attention with several heads: queries [L, N, E], keys [S, N, kdim] and values [S, N, vdim]
@@ -92,6 +96,7 @@ export class MultiheadAttention extends Module {
     options: MultiheadAttentionOptions = {},
   ) {
     super();
+    checkOptions(NAME, options, OPTIONS);
     checkCount(NAME, "embedDim", embedDim);
     checkCount(NAME, "numHeads", numHeads);
     if (embedDim % numHeads !== 0) {
@@ -139,6 +144,10 @@ export class MultiheadAttention extends Module {
     value: Tensor = key,
     inputs: AttentionInputs = {},
   ): [output: Tensor, weights: Tensor | null] {
+    checkTensor(query, NAME, "query");
+    checkTensor(key, NAME, "key");
+    checkTensor(value, NAME, "value");
+    checkOptions(NAME, inputs, INPUTS);
     this.checkShapes(query, key, value);
     return tidy(() => {
       const single = query.shape.length === 2;

@@ -1,5 +1,6 @@
 // Batch normalization: statistics of the batch in training, running ones in evaluation.
 
+import { checkOptions } from "../core/options.js";
 import { noGrad } from "../core/context.js";
 import { describe } from "../core/dispatch.js";
 import { tidy } from "../core/scope.js";
@@ -7,6 +8,7 @@ import type { Tensor } from "../core/tensor.js";
 import { isHalfWidth } from "../dtype.js";
 import { ArgumentError, ShapeError } from "../errors.js";
 import { add, copyFrom, full, mean, mul, reshape, rsqrt, sub, to, variance } from "../ops/index.js";
+import { checkTensor } from "../ops/checks.js";
 import { checkCount, checkNotNegative } from "./checks.js";
 import * as init from "./init.js";
 import { Module } from "./module.js";
@@ -23,6 +25,8 @@ export interface BatchNormOptions extends ParameterOptions {
   /** Whether running statistics are kept; else those of the batch are always used. Default true. */
   trackRunningStats?: boolean;
 }
+
+const OPTIONS = ["eps", "momentum", "affine", "trackRunningStats", "dtype", "device"];
 
 /** What the batch norms have in common; the state's names are torch's. */
 abstract class BatchNorm extends Module {
@@ -42,6 +46,7 @@ abstract class BatchNorm extends Module {
   ) {
     super();
     const name = this.constructor.name;
+    checkOptions(name, options, OPTIONS);
     checkCount(name, "numFeatures", numFeatures);
     this.eps = checkNotNegative(name, "eps", options.eps ?? 1e-5);
     this.momentum = options.momentum === undefined ? 0.1 : options.momentum;
@@ -86,6 +91,7 @@ abstract class BatchNorm extends Module {
 
   /** Normalizes [N, C, ...] over all dimensions but the second; 16-bit floats through float32. */
   override forward(x: Tensor): Tensor {
+    checkTensor(x, this.constructor.name);
     this.checkInput(x);
     return tidy(() => {
       const wide = isHalfWidth(x.dtype) ? to(x, "float32") : x;

@@ -11,6 +11,10 @@ function checkModule(container: string, module: unknown): asserts module is Modu
   });
 }
 
+function isIterable(value: unknown): boolean {
+  return typeof value === "object" && value !== null && Symbol.iterator in value;
+}
+
 /** A list of modules that are found as `0`, `1`, … */
 export class ModuleList<M extends Module = Module> extends Module {
   /** The modules by position; assigning replaces one. */
@@ -66,6 +70,11 @@ export class ModuleList<M extends Module = Module> extends Module {
 
   /** Adds modules at the end. */
   extend(modules: Iterable<M>): this {
+    if (!isIterable(modules)) {
+      throw new ArgumentError(`ModuleList: expected a list of modules, got ${describe(modules)}`, {
+        op: "ModuleList",
+      });
+    }
     for (const module of modules) this.append(module);
     return this;
   }
@@ -110,7 +119,7 @@ export class ModuleDict<M extends Module = Module> extends Module {
     checkModule("ModuleDict", module);
     if (key === "" || key.includes(".")) {
       throw new ArgumentError(
-        `ModuleDict: expected a key that is not empty and has no dot, got ${JSON.stringify(key)}`,
+        `ModuleDict: expected a key that is not empty and has no dot, got ${describe(key)}`,
         { op: "ModuleDict" },
       );
     }
@@ -120,8 +129,23 @@ export class ModuleDict<M extends Module = Module> extends Module {
 
   /** Adds modules, or replaces those that are there. */
   update(modules: Readonly<Record<string, M>> | Iterable<readonly [string, M]>): this {
+    if (typeof modules !== "object" || (modules as unknown) === null) {
+      throw new ArgumentError(`ModuleDict: expected modules by key, got ${describe(modules)}`, {
+        op: "ModuleDict",
+      });
+    }
     const entries = Symbol.iterator in modules ? modules : Object.entries(modules);
-    for (const [key, module] of entries) this.set(key, module);
+    for (const entry of entries) {
+      if (!Array.isArray(entry)) {
+        throw new ArgumentError(
+          `ModuleDict: expected [key, module] pairs, got ${describe(entry)}`,
+          {
+            op: "ModuleDict",
+          },
+        );
+      }
+      this.set(...(entry as [string, M]));
+    }
     return this;
   }
 

@@ -1,5 +1,6 @@
 // Convolution.
 
+import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import { ArgumentError } from "../errors.js";
 import { conv2d } from "../ops/index.js";
@@ -16,6 +17,8 @@ export interface Conv2dOptions extends ConvolutionOptions, ParameterOptions {
   /** Whether a bias is learned; default true. */
   bias?: boolean;
 }
+
+const OPTIONS = ["stride", "padding", "dilation", "groups", "bias", "dtype", "device"];
 
 /** Convolution [N, inChannels, H, W] to [N, outChannels, H', W'], zeros around the input. */
 export class Conv2d extends Module {
@@ -35,6 +38,7 @@ export class Conv2d extends Module {
     options: Conv2dOptions = {},
   ) {
     super();
+    checkOptions("Conv2d", options, OPTIONS);
     checkCount("Conv2d", "inChannels", inChannels);
     checkCount("Conv2d", "outChannels", outChannels);
     const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;

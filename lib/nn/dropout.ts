@@ -1,5 +1,6 @@
 // Dropout.
 
+import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import { dropout } from "../ops/index.js";
 import { checkProbability } from "./checks.js";
@@ -15,6 +16,7 @@ export class Dropout extends Module {
    */
   constructor(p: number | { p?: number } = {}) {
     super();
+    if (typeof p === "object") checkOptions("Dropout", p, ["p"]);
     this.p = checkProbability("Dropout", "p", typeof p === "object" ? (p.p ?? 0.5) : p);
   }
 

@@ -1,5 +1,6 @@
 // Lookup of learned vectors by id.
 
+import { checkOptions } from "../core/options.js";
 import { noGrad } from "../core/context.js";
 import type { Tensor } from "../core/tensor.js";
 import { ArgumentError, ShapeError } from "../errors.js";
@@ -30,6 +31,7 @@ export class Embedding extends Module {
     options: EmbeddingOptions & { weight?: Parameter } = {},
   ) {
     super();
+    checkOptions("Embedding", options, ["paddingIdx", "weight", "dtype", "device"]);
     checkCount("Embedding", "numEmbeddings", numEmbeddings);
     checkCount("Embedding", "embeddingDim", embeddingDim, 0);
     this.paddingIdx = checkPadding(options.paddingIdx, numEmbeddings);
@@ -50,6 +52,7 @@ export class Embedding extends Module {
     vectors: Tensor,
     options: { freeze?: boolean; paddingIdx?: number | null } = {},
   ): Embedding {
+    checkOptions("Embedding.fromPretrained", options, ["freeze", "paddingIdx"]);
     if (vectors.shape.length !== 2) {
       throw new ShapeError(
         `Embedding.fromPretrained: expected [numEmbeddings, embeddingDim], got ` +

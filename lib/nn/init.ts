@@ -1,12 +1,13 @@
 // Initializers, with torch's names and formulas. They write in place, are not recorded, and draw
 // from the library's generator, so that a seed gives the same weights on every device.
 
+import { checkOptions } from "../core/options.js";
 import { noGrad } from "../core/context.js";
 import { describe } from "../core/dispatch.js";
 import { tidy } from "../core/scope.js";
 import { Tensor } from "../core/tensor.js";
 import { isFloating } from "../dtype.js";
-import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
+import { ArgumentError, describe as describeValue, DTypeError, ShapeError } from "../errors.js";
 import { copyFrom, erf, eye as identity, fill, fromTypedArray, tensor } from "../ops/index.js";
 import { normalInto, rand, randn, uniformInto } from "../ops/create.js";
 import { formatShape, numelOf } from "../shape.js";
@@ -28,9 +29,12 @@ function checkFloating(op: string, x: unknown): asserts x is Tensor {
 function checkNumbers(op: string, values: Readonly<Record<string, number>>): void {
   for (const [name, value] of Object.entries(values)) {
     if (Number.isFinite(value)) continue;
-    throw new ArgumentError(`${op}: ${name} — expected a finite number, got ${String(value)}`, {
-      op,
-    });
+    throw new ArgumentError(
+      `${op}: ${name} — expected a finite number, got ${describeValue(value)}`,
+      {
+        op,
+      },
+    );
   }
 }
 
@@ -49,20 +53,47 @@ function writeNormal<T extends Tensor>(x: T, mean: number, std: number): T {
   return x;
 }
 
-/** Draws uniformly from `[a, b)`, by default [0, 1). */
-export function uniform<T extends Tensor>(x: T, options: { a?: number; b?: number } = {}): T {
+/** Settings as an object, or its values in the order of `names`, as torch takes them. */
+type Settings<O> = [settings?: O] | [first: number, ...others: number[]];
+
+function settingsOf<O extends object>(
+  op: string,
+  given: Settings<O>,
+  names: readonly (keyof O & string)[],
+): O {
+  const [first] = given;
+  if (typeof first !== "number") {
+    checkOptions(op, first ?? {}, names);
+    return first ?? ({} as O);
+  }
+  if (given.length > names.length) {
+    throw new ArgumentError(`${op}: expected ${names.join(", ")}, got ${given.length} numbers`, {
+      op,
+    });
+  }
+  return Object.fromEntries(given.map((value, i) => [names[i]!, value])) as O;
+}
+
+/** Draws uniformly from `[a, b)`, by default [0, 1): `uniform(x, { a, b })`, `uniform(x, a, b)`. */
+export function uniform<T extends Tensor>(x: T, ...given: Settings<{ a?: number; b?: number }>): T {
   checkFloating("uniform", x);
-  const { a = 0, b = 1 } = options;
+  const { a = 0, b = 1 } = settingsOf("uniform", given, ["a", "b"]);
   checkNumbers("uniform", { a, b });
   if (a > b)
     throw new ArgumentError(`uniform: expected a <= b, got ${a} and ${b}`, { op: "uniform" });
   return writeUniform(x, a, b);
 }
 
-/** Draws from a normal distribution, by default of mean 0 and standard deviation 1. */
-export function normal<T extends Tensor>(x: T, options: { mean?: number; std?: number } = {}): T {
+/**
+ * Draws from a normal distribution, by default of mean 0 and standard deviation 1:
+ * `normal(x, { mean, std })` or `normal(x, mean, std)`.
+ */
+export function normal<T extends Tensor>(
+  x: T,
+  ...given: Settings<{ mean?: number; std?: number }>
+): T {
   checkFloating("normal", x);
-  const { mean = 0, std = 1 } = options;
+  const { mean = 0, std = 1 } = settingsOf("normal", given, ["mean", "std"]);
   checkNumbers("normal", { mean });
   checkSpread("normal", std);
   return writeNormal(x, mean, std);
@@ -80,11 +111,11 @@ export interface TruncNormalOptions {
   b?: number;
 }
 
-/** Draws from a normal distribution cut to `[a, b]`. */
-export function truncNormal<T extends Tensor>(x: T, options: TruncNormalOptions = {}): T {
+/** Draws from a normal distribution cut to `[a, b]`; mean, std, a, b as options or in order. */
+export function truncNormal<T extends Tensor>(x: T, ...given: Settings<TruncNormalOptions>): T {
   const op = "truncNormal";
   checkFloating(op, x);
-  const { mean = 0, std = 1, a = -2, b = 2 } = options;
+  const { mean = 0, std = 1, a = -2, b = 2 } = settingsOf(op, given, ["mean", "std", "a", "b"]);
   checkNumbers(op, { mean, a, b });
   checkSpread(op, std);
   if (a > b) throw new ArgumentError(`${op}: expected a <= b, got ${a} and ${b}`, { op });
@@ -182,7 +213,7 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
       return 3 / 4;
     default:
       throw new ArgumentError(
-        `calculateGain: unknown nonlinearity ${JSON.stringify(nonlinearity)} — expected linear, ` +
+        `calculateGain: unknown nonlinearity ${describeValue(nonlinearity)} — expected linear, ` +
           `conv2d, sigmoid, tanh, relu, leakyRelu or selu`,
         { op: "calculateGain" },
       );
@@ -197,14 +228,16 @@ function xavierStd(op: string, x: Tensor, gain: number): number {
 }
 
 /** Uniform with a variance that suits both directions (Glorot and Bengio, 2010). */
-export function xavierUniform<T extends Tensor>(x: T, options: { gain?: number } = {}): T {
-  const bound = Math.sqrt(3) * xavierStd("xavierUniform", x, options.gain ?? 1);
+export function xavierUniform<T extends Tensor>(x: T, ...given: Settings<{ gain?: number }>): T {
+  const { gain = 1 } = settingsOf("xavierUniform", given, ["gain"]);
+  const bound = Math.sqrt(3) * xavierStd("xavierUniform", x, gain);
   return x.numel === 0 ? x : writeUniform(x, -bound, bound);
 }
 
 /** Normal with a variance that suits both directions (Glorot and Bengio, 2010). */
-export function xavierNormal<T extends Tensor>(x: T, options: { gain?: number } = {}): T {
-  const std = xavierStd("xavierNormal", x, options.gain ?? 1);
+export function xavierNormal<T extends Tensor>(x: T, ...given: Settings<{ gain?: number }>): T {
+  const { gain = 1 } = settingsOf("xavierNormal", given, ["gain"]);
+  const std = xavierStd("xavierNormal", x, gain);
   return x.numel === 0 ? x : writeNormal(x, 0, std);
 }
 
@@ -220,6 +253,7 @@ export interface KaimingOptions {
 
 function kaimingStd(op: string, x: Tensor, options: KaimingOptions): number {
   checkFloating(op, x);
+  checkOptions(op, options, ["a", "mode", "nonlinearity"]);
   const { a = 0, mode = "fanIn", nonlinearity = "leakyRelu" } = options;
   const fan = fans(op, x)[mode] as number | undefined;
   if (fan === undefined) {
@@ -265,11 +299,11 @@ function orthonormalize(flat: Float64Array, count: number, length: number): void
  * A random matrix with orthonormal rows or columns, whichever are fewer, times `gain` (Saxe et al.,
  * 2013); dimensions after the first count as columns.
  */
-export function orthogonal<T extends Tensor>(x: T, options: { gain?: number } = {}): T {
+export function orthogonal<T extends Tensor>(x: T, ...given: Settings<{ gain?: number }>): T {
   const op = "orthogonal";
   checkFloating(op, x);
   checkMatrix(op, x, true);
-  const { gain = 1 } = options;
+  const { gain = 1 } = settingsOf("orthogonal", given, ["gain"]);
   checkNumbers(op, { gain });
   if (x.numel === 0) return x;
   const rows = x.shape[0]!;

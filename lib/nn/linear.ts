@@ -1,5 +1,6 @@
 // Fully connected layers.
 
+import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import { linear } from "../ops/index.js";
 import { checkCount } from "./checks.js";
@@ -36,6 +37,7 @@ export class Linear extends Module {
     options: LinearOptions = {},
   ) {
     super();
+    checkOptions("Linear", options, ["bias", "dtype", "device"]);
     checkCount("Linear", "inFeatures", inFeatures, 0);
     checkCount("Linear", "outFeatures", outFeatures, 0);
     this.weight = newParameter([outFeatures, inFeatures], options);

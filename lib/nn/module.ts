@@ -2,10 +2,11 @@
 // so that a property's name is its key in the state dictionary, as in torch.
 
 import { noGrad } from "../core/context.js";
+import { checkOptions, isOptions } from "../core/options.js";
 import { keep, outsideScopes } from "../core/scope.js";
 import { Tensor } from "../core/tensor.js";
 import { checkDType, isDType, isFloating, type Device, type DType } from "../dtype.js";
-import { ArgumentError, DTypeError } from "../errors.js";
+import { ArgumentError, describe, DTypeError } from "../errors.js";
 import { fill, to } from "../ops/index.js";
 import { checkDevice } from "../core/device.js";
 import { Parameter } from "./parameter.js";
@@ -95,7 +96,9 @@ export class Module {
     return this.namedModules().map(([, module]) => module);
   }
 
-  #scopes({ prefix = "", recurse = true }: ListOptions): [string, Module][] {
+  #scopes(options: ListOptions): [string, Module][] {
+    checkOptions("Module", options, ["prefix", "recurse"]);
+    const { prefix = "", recurse = true } = options;
     return recurse ? this.namedModules(prefix) : [[prefix, this]];
   }
 
@@ -125,6 +128,13 @@ export class Module {
     tensor: T,
     options: { persistent?: boolean } = {},
   ): T {
+    checkOptions("registerBuffer", options, ["persistent"]);
+    if (tensor !== null && !((tensor as unknown) instanceof Tensor)) {
+      throw new ArgumentError(
+        `registerBuffer: ${describe(name)} — expected a tensor or null, got ${describe(tensor)}`,
+        { op: "registerBuffer" },
+      );
+    }
     if (tensor !== null) keep(tensor);
     (this as unknown as Record<string, unknown>)[name] = tensor;
     this.#buffers.set(name, options.persistent ?? true);
@@ -192,6 +202,7 @@ export class Module {
     state: Readonly<Record<string, Tensor>>,
     options: { strict?: boolean } = {},
   ): LoadResult {
+    checkOptions("loadStateDict", options, ["strict"]);
     return loadState(this.constructor.name, this.#state(), state, options.strict ?? true);
   }
 
@@ -214,8 +225,10 @@ export class Module {
    */
   to(target: DType | Device | ModuleToOptions): this {
     let options: ModuleToOptions;
-    if (typeof target === "object") options = target;
-    else options = isDType(target) ? { dtype: target } : { device: checkDevice(target, "to") };
+    if (isOptions(target)) {
+      checkOptions("to", target, ["dtype", "device"]);
+      options = target;
+    } else options = isDType(target) ? { dtype: target } : { device: checkDevice(target, "to") };
     const dtype = options.dtype === undefined ? undefined : checkDType(options.dtype, "to");
     if (options.device !== undefined) checkDevice(options.device, "to");
     if (dtype !== undefined && !isFloating(dtype)) {
@@ -237,6 +250,7 @@ export class Module {
    * them with zeros.
    */
   zeroGrad(options: { setToNone?: boolean } = {}): void {
+    checkOptions("zeroGrad", options, ["setToNone"]);
     for (const parameter of this.parameters()) {
       const { grad } = parameter;
       if (grad === null) continue;

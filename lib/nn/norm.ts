@@ -1,6 +1,8 @@
 // Normalization over the last dimensions.
 
+import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
+import { ArgumentError, describe } from "../errors.js";
 import { layerNorm, rmsNorm } from "../ops/index.js";
 import type { Shape } from "../shape.js";
 import { checkCount, checkNotNegative } from "./checks.js";
@@ -27,7 +29,14 @@ export interface LayerNormOptions extends ParameterOptions {
 }
 
 function checkNormalized(module: string, shape: number | Shape): number[] {
-  const list = typeof shape === "number" ? [shape] : [...shape];
+  const given: unknown = typeof shape === "number" ? [shape] : shape;
+  if (!Array.isArray(given)) {
+    throw new ArgumentError(
+      `${module}: normalizedShape — expected a length or a list of them, got ${describe(shape)}`,
+      { op: module },
+    );
+  }
+  const list = [...(given as number[])];
   checkCount(module, "the number of normalized dimensions", list.length);
   for (const extent of list) checkCount(module, "normalizedShape", extent);
   return list;
@@ -43,6 +52,7 @@ export class LayerNorm extends Module {
   /** @throws ArgumentError for a shape that is not of whole positive numbers, or a negative eps. */
   constructor(normalizedShape: number | Shape, options: LayerNormOptions = {}) {
     super();
+    checkOptions("LayerNorm", options, ["eps", "elementwiseAffine", "bias", "dtype", "device"]);
     this.normalizedShape = checkNormalized("LayerNorm", normalizedShape);
     this.eps = checkNotNegative("LayerNorm", "eps", options.eps ?? 1e-5);
     const affine = options.elementwiseAffine !== false;
@@ -73,6 +83,7 @@ export class RMSNorm extends Module {
   /** @throws ArgumentError for a shape that is not of whole positive numbers, or a negative eps. */
   constructor(normalizedShape: number | Shape, options: RMSNormOptions = {}) {
     super();
+    checkOptions("RMSNorm", options, ["eps", "elementwiseAffine", "dtype", "device"]);
     this.normalizedShape = checkNormalized("RMSNorm", normalizedShape);
     const { eps } = options;
     this.eps = eps === undefined ? null : checkNotNegative("RMSNorm", "eps", eps);

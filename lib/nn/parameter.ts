@@ -1,5 +1,6 @@
 // Parameters: the tensors that a module owns and training changes.
 
+import { checkOptions } from "../core/options.js";
 import { keep } from "../core/scope.js";
 import { Tensor } from "../core/tensor.js";
 import type { Device, DType } from "../dtype.js";
@@ -31,6 +32,7 @@ export class Parameter extends Tensor {
         op: "Parameter",
       });
     }
+    checkOptions("Parameter", options, ["requiresGrad"]);
     data.assertUsable("Parameter");
     super(data.handle.retain(), data.shape, data.strides, data.dtype, data.device, false);
     keep(this);

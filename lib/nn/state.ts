@@ -51,6 +51,12 @@ export function loadState(
   state: Readonly<Record<string, unknown>>,
   strict: boolean,
 ): LoadResult {
+  if (typeof state !== "object" || (state as unknown) === null) {
+    throw new CheckpointError(
+      `loadStateDict: ${owner} — expected an object of tensors, got ${describe(state)}`,
+      { op: "loadStateDict" },
+    );
+  }
   const missingKeys = [...targets.keys()].filter((key) => !Object.hasOwn(state, key));
   const unexpectedKeys = Object.keys(state).filter((key) => !targets.has(key));
   const faults: string[] = [];

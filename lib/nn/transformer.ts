@@ -1,5 +1,6 @@
 // The encoder layer of a transformer, with torch's arguments and weight names.
 
+import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import { tidy } from "../core/scope.js";
 import { ArgumentError } from "../errors.js";
@@ -49,6 +50,19 @@ function activationOf(given: TransformerEncoderLayerOptions["activation"]): (x: 
   );
 }
 
+const INPUTS = ["srcMask", "srcKeyPaddingMask", "isCausal"];
+const OPTIONS = [
+  "dimFeedforward",
+  "dropout",
+  "activation",
+  "layerNormEps",
+  "batchFirst",
+  "normFirst",
+  "bias",
+  "dtype",
+  "device",
+];
+
 /** Self-attention and a feed-forward network, each with a residual connection and a norm. */
 export class TransformerEncoderLayer extends Module {
   readonly self_attn: MultiheadAttention;
@@ -65,6 +79,7 @@ export class TransformerEncoderLayer extends Module {
   /** @throws ArgumentError for sizes below 1 or `nhead` that does not divide `dModel`. */
   constructor(dModel: number, nhead: number, options: TransformerEncoderLayerOptions = {}) {
     super();
+    checkOptions("TransformerEncoderLayer", options, OPTIONS);
     const { dimFeedforward = 2048, dropout = 0.1, bias = true, batchFirst = false } = options;
     const { dtype, device } = options;
     const placed = { bias, dtype, device };
@@ -83,6 +98,7 @@ export class TransformerEncoderLayer extends Module {
 
   /** Shape of `src`: [L, N, dModel], or with N first if `batchFirst`, or [L, dModel]. */
   override forward(src: Tensor, inputs: EncoderInputs = {}): Tensor {
+    checkOptions("TransformerEncoderLayer", inputs, INPUTS);
     return tidy(() => {
       if (this.normFirst) {
         const x = add(src, this.attend(this.norm1.forward(src), inputs));

@@ -13,7 +13,8 @@ import { checkTensor } from "./checks.js";
 export type NestedNumbers = number | NestedNumbers[];
 
 /**
- * The one element as a number; waits for the device. bool gives 0 or 1; int64 beyond 2^53 is rounded.
+ * The one element as a number; waits for the device. bool gives 0 or 1; int64 beyond 2^53 is
+ * rounded.
  * @throws ShapeError unless there is exactly one element.
  */
 export function item(x: Tensor): number {

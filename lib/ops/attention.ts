@@ -61,7 +61,7 @@ function checkTensors(q: Tensor, k: Tensor, v: Tensor): void {
 }
 
 function checkAttention(q: Tensor, options: AttentionOptions): void {
-  checkOptions(OP, options);
+  checkOptions(OP, options, ["mask", "causal", "scale", "dropout"]);
   const { mask, dropout = 0, causal = false } = options;
   if (!(dropout >= 0 && dropout <= 1)) {
     throw new ArgumentError(`${OP}: expected a dropout from 0 to 1, got ${String(dropout)}`, {
@@ -193,10 +193,11 @@ function composedGrads(
 
 /**
  * `softmax(q k^T * scale + mask) v` for q [..., L, D], k [..., S, D] and v [..., S, DV], of one
- * floating dtype; leading dimensions broadcast. Scores are float32 (float64 for float64) and are not
- * kept: backward makes them again. A row with everything masked gives zeros. Autocast runs it in its
- * dtype.
- * @throws ShapeError, DTypeError, ArgumentError for a dropout outside 0 to 1, or both mask and causal.
+ * floating dtype; leading dimensions broadcast. Scores are float32 (float64 for float64) and are
+ * not kept: backward makes them again. A row with everything masked gives zeros. Autocast runs it
+ * in its dtype.
+ * @throws ShapeError, DTypeError, ArgumentError for a dropout outside 0 to 1, or both mask and
+ * causal.
  */
 export const scaledDotProductAttention = defineOp(
   OP,

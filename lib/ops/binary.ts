@@ -1,5 +1,5 @@
-// Element-wise functions of two operands: arithmetic, comparison, selection. Either operand may be a
-// number; tensors broadcast and meet in the promoted dtype.
+// Element-wise functions of two operands: arithmetic, comparison, selection. Either operand may be
+// a number; tensors broadcast and meet in the promoted dtype.
 
 import { defineOp, describe, run } from "../core/dispatch.js";
 import { gradOps, record } from "../core/tape.js";
@@ -9,10 +9,10 @@ import { ArgumentError, DTypeError } from "../errors.js";
 import { broadcastShapes, type Shape } from "../shape.js";
 import { broadcastTo, sumTo } from "./broadcast.js";
 import { to } from "./cast.js";
-import { checkTensor } from "./checks.js";
+import { checkNumber, checkTensor } from "./checks.js";
 import { BINARY, COMPARE } from "./kinds.js";
 import { log } from "./pointwise.js";
-import { resultType, type Operand } from "./promotion.js";
+import { floatResult, resultType, type Operand } from "./promotion.js";
 
 export type { Operand } from "./promotion.js";
 
@@ -43,13 +43,9 @@ function shapeOf(name: string, inputs: readonly Tensor[]): Shape {
     : broadcastShapes(inputs[0]!.shape, inputs[1]!.shape, name);
 }
 
-function evaluate(
-  name: BinaryKind,
-  lhs: Operand,
-  rhs: Operand,
-  dtype = resultType(lhs, rhs),
-): Tensor {
+function evaluate({ name, dtypeOf = resultType }: BinaryRow, lhs: Operand, rhs: Operand): Tensor {
   const inputs = tensorsOf(name, lhs, rhs);
+  const dtype = dtypeOf(lhs, rhs);
   const shape = shapeOf(name, inputs);
   return run(name, "binary", inputs, dtype, shape, attrsOf(BINARY[name], dtype, lhs, rhs));
 }
@@ -63,7 +59,8 @@ const numberOrNull = (operand: Operand): number | null =>
 
 interface BinaryRow {
   readonly name: BinaryKind;
-  readonly dtype?: (lhs: Operand, rhs: Operand) => DType;
+  /** dtype of the result, of checked operands. Default: that in which they meet. */
+  readonly dtypeOf?: (lhs: Operand, rhs: Operand) => DType;
   /** Whether backward needs the operands. */
   readonly savesOperands: boolean;
   /** Gradients before they are summed to the operands' shapes. */
@@ -74,7 +71,7 @@ interface BinaryRow {
 function defineBinary(row: BinaryRow): (lhs: Operand, rhs: Operand) => Tensor {
   const { name, lhsGrad, rhsGrad } = row;
   return defineOp(name, (lhs: Operand, rhs: Operand): Tensor => {
-    const out = evaluate(name, lhs, rhs, row.dtype?.(lhs, rhs));
+    const out = evaluate(row, lhs, rhs);
     const inputs = [tensorOrNull(lhs), tensorOrNull(rhs)];
     const saved = row.savesOperands ? inputs.filter((input) => input !== null) : [];
     const lhsShape = inputs[0]?.shape;
@@ -102,17 +99,24 @@ export const add = defineBinary({
 });
 
 function rejectBool(name: string, lhs: Operand, rhs: Operand): DType {
-  const dtype = resultType(lhs, rhs);
-  if (dtype === "bool") {
-    throw new DTypeError(`${name}: expected number dtypes, got two of bool`, { op: name });
+  for (const operand of [lhs, rhs]) {
+    if (typeof operand === "number" || operand.dtype !== "bool") continue;
+    const [left, right] = [lhs, rhs].map((x) => (typeof x === "number" ? String(x) : describe(x)));
+    throw new DTypeError(
+      `${name}: expected number dtypes, got lhs ${left!}, rhs ${right!}; cast the bool, or compare`,
+      { op: name },
+    );
   }
-  return dtype;
+  return resultType(lhs, rhs);
 }
 
-/** `lhs - rhs`. Broadcasts, promotes. */
+/**
+ * `lhs - rhs`. Broadcasts, promotes.
+ * @throws DTypeError for an operand of bool.
+ */
 export const sub: (lhs: Operand, rhs: Operand) => Tensor = defineBinary({
   name: "sub",
-  dtype: (lhs, rhs) => rejectBool("sub", lhs, rhs),
+  dtypeOf: (lhs, rhs) => rejectBool("sub", lhs, rhs),
   savesOperands: false,
   lhsGrad: (g) => g,
   rhsGrad: (g) => mul(g, -1),
@@ -129,10 +133,7 @@ export const mul: (lhs: Operand, rhs: Operand) => Tensor = defineBinary({
 /** `lhs / rhs`, true division: integers give float32. Broadcasts, promotes. */
 export const div: (lhs: Operand, rhs: Operand) => Tensor = defineBinary({
   name: "div",
-  dtype: (lhs, rhs) => {
-    const dtype = resultType(lhs, rhs);
-    return isFloating(dtype) ? dtype : "float32";
-  },
+  dtypeOf: (lhs, rhs) => floatResult(resultType(lhs, rhs)),
   savesOperands: true,
   lhsGrad: (g, _lhs, rhs) => div(g, rhs),
   rhsGrad: (g, lhs, rhs) => mul(div(mul(g, -1), rhs), div(lhs, rhs)),
@@ -167,7 +168,7 @@ export const minimum = defineBinary({
  */
 export const pow: (lhs: Operand, rhs: Operand) => Tensor = defineBinary({
   name: "pow",
-  dtype: (lhs, rhs) => {
+  dtypeOf: (lhs, rhs) => {
     const dtype = resultType(lhs, rhs);
     if (!isFloating(dtype) && typeof rhs === "number" && rhs < 0) {
       throw new ArgumentError(
@@ -232,6 +233,8 @@ export const where: (condition: Tensor, a: Operand, b: Operand) => Tensor = defi
         op: "where",
       });
     }
+    if (typeof a !== "number") checkTensor(a, "where", "a");
+    if (typeof b !== "number") checkTensor(b, "where", "b");
     const dtype = resultType(a, b);
     const tensors = [a, b].filter((operand) => typeof operand !== "number");
     let { shape } = condition;
@@ -258,6 +261,7 @@ export const where: (condition: Tensor, a: Operand, b: Operand) => Tensor = defi
 export function maskedFill(x: Tensor, mask: Tensor, value: number): Tensor {
   checkTensor(x, "maskedFill");
   checkTensor(mask, "maskedFill", "mask");
+  checkNumber(value, "maskedFill", "value");
   if (mask.dtype !== "bool") {
     throw new DTypeError(`maskedFill: expected a bool mask, got ${describe(mask)}`, {
       op: "maskedFill",

@@ -1,8 +1,7 @@
 // Copies that change dtype, device or layout.
 
 import { checkDevice, deviceCode } from "../core/device.js";
-import { view } from "../core/dispatch.js";
-import { run, runInPlace } from "../core/dispatch.js";
+import { run, runInPlace, view } from "../core/dispatch.js";
 import { gradOps, record } from "../core/tape.js";
 import { context } from "../core/context.js";
 import { Tensor } from "../core/tensor.js";
@@ -11,7 +10,8 @@ import { ArgumentError, GradError } from "../errors.js";
 import { toDeviceNative } from "../native.js";
 import { broadcastShapes, formatShape, sameShape } from "../shape.js";
 import { expandStrides } from "./broadcast.js";
-import { checkTensor } from "./checks.js";
+import { isOptions } from "../core/options.js";
+import { checkNumber, checkOptions, checkTensor } from "./checks.js";
 
 function cast(x: Tensor, dtype: DType): Tensor {
   const y = run("to", "cast", [x], dtype, x.shape, []);
@@ -31,8 +31,8 @@ function move(x: Tensor, device: Device): Tensor {
 
 /** Where and as what to put a tensor. */
 export interface ToOptions {
-  dtype?: DType;
-  device?: Device;
+  dtype?: DType | undefined;
+  device?: Device | undefined;
 }
 
 /**
@@ -44,8 +44,10 @@ export function to(x: Tensor, target: DType | Device | ToOptions): Tensor {
   checkTensor(x, "to");
   x.assertUsable("to");
   let options: ToOptions;
-  if (typeof target === "object") options = target;
-  else options = isDType(target) ? { dtype: target } : { device: checkDevice(target, "to") };
+  if (isOptions(target)) {
+    checkOptions("to", target, ["dtype", "device"]);
+    options = target;
+  } else options = isDType(target) ? { dtype: target } : { device: checkDevice(target, "to") };
   const dtype = options.dtype === undefined ? x.dtype : checkDType(options.dtype, "to");
   const device = options.device === undefined ? x.device : checkDevice(options.device, "to");
   if (device === x.device) return dtype === x.dtype ? x : cast(x, dtype);
@@ -106,6 +108,7 @@ export function copyFrom(destination: Tensor, source: Tensor): Tensor {
 /** Writes `value` into every element. Not recorded. */
 export function fill(destination: Tensor, value: number): Tensor {
   checkTensor(destination, "fill", "destination");
+  checkNumber(value, "fill", "value");
   checkWritable(destination, "fill");
   runInPlace("fill", "fill", [destination], [destination], [value]);
   return destination;

@@ -5,10 +5,20 @@ import { Tensor } from "../core/tensor.js";
 import { isFloating } from "../dtype.js";
 import { ArgumentError, describe as describeValue, DTypeError } from "../errors.js";
 
+export { checkOptions, dimOf, optionsWithDim } from "../core/options.js";
+
 /** Throws DTypeError unless `x` is a tensor; catches numbers and arrays passed by mistake. */
 export function checkTensor(x: unknown, op: string, role = "input"): asserts x is Tensor {
   if (x instanceof Tensor) return;
   throw new DTypeError(`${op}: expected ${role} to be a Tensor, got ${describeValue(x)}`, { op });
+}
+
+/** Throws ArgumentError unless `value` is a number; NaN and infinities are numbers. */
+export function checkNumber(value: unknown, op: string, role: string): void {
+  if (typeof value === "number") return;
+  throw new ArgumentError(`${op}: ${role} — expected a number, got ${describeValue(value)}`, {
+    op,
+  });
 }
 
 /** Throws DTypeError unless `x` is a floating-point tensor. */
@@ -18,14 +28,4 @@ export function checkFloating(op: string, x: unknown, role = "input"): asserts x
   throw new DTypeError(`${op}: expected ${role} of a floating-point dtype, got ${describe(x)}`, {
     op,
   });
-}
-
-/** Throws ArgumentError unless `options` is an object; catches a dimension passed by its place. */
-export function checkOptions(op: string, options: unknown): void {
-  const isObject = typeof options === "object" && options !== null;
-  if (isObject && !Array.isArray(options) && !(options instanceof Tensor)) return;
-  throw new ArgumentError(
-    `${op}: expected options as an object, such as { dim: 0 }, got ${describeValue(options)}`,
-    { op },
-  );
 }

@@ -1,13 +1,14 @@
 // Joining tensors along a dimension.
 
 import { defineOp, describe, run } from "../core/dispatch.js";
+import type { DimOptions } from "../core/options.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { DType } from "../dtype.js";
 import { ArgumentError, ShapeError } from "../errors.js";
 import { checkShape, formatShape, normalizeDim, sameShape } from "../shape.js";
 import { to } from "./cast.js";
-import { checkTensor } from "./checks.js";
+import { checkTensor, dimOf } from "./checks.js";
 import { unsqueeze } from "./movement.js";
 import { resultType } from "./promotion.js";
 import { narrow } from "./slicing.js";
@@ -52,13 +53,14 @@ function join(
 const isSkipped = (tensor: Tensor): boolean => sameShape(tensor.shape, [0]);
 
 /**
- * Tensors one after the other along dimension `dim` (default 0). Their other dimensions are the same;
- * their dtypes promote. Tensors of shape [0] are skipped beside others.
+ * Tensors one after the other along dimension `dim` (default 0; by itself or as `{ dim }`). Their
+ * other dimensions are the same; their dtypes promote. Tensors of shape [0] are skipped beside
+ * others.
  * @throws ShapeError where shapes do not fit, ArgumentError for an empty list.
  */
-export const cat: (tensors: readonly Tensor[], dim?: number) => Tensor = defineOp(
+export const cat: (tensors: readonly Tensor[], dim?: number | DimOptions) => Tensor = defineOp(
   "cat",
-  (tensors: readonly Tensor[], dim: number | undefined = 0): Tensor => {
+  (tensors: readonly Tensor[], dim?: number | DimOptions): Tensor => {
     checkList("cat", tensors);
     const like = tensors.find((tensor) => !isSkipped(tensor)) ?? tensors[0]!;
     if (like.shape.length === 0) {
@@ -66,7 +68,7 @@ export const cat: (tensors: readonly Tensor[], dim?: number) => Tensor = defineO
         op: "cat",
       });
     }
-    const along = normalizeDim(dim, like.shape.length, "cat");
+    const along = normalizeDim(dimOf("cat", dim), like.shape.length, "cat");
     let total = 0;
     tensors.forEach((tensor, i) => {
       if (isSkipped(tensor)) return;
@@ -90,13 +92,13 @@ export const cat: (tensors: readonly Tensor[], dim?: number) => Tensor = defineO
 );
 
 /**
- * Tensors of one shape as the parts of a new dimension, at place `dim` (default 0; -1 puts it last).
- * Their dtypes promote.
+ * Tensors of one shape as the parts of a new dimension, at place `dim` (default 0; -1 puts it last;
+ * by itself or as `{ dim }`). Their dtypes promote.
  * @throws ShapeError where shapes differ, ArgumentError for an empty list.
  */
-export const stack: (tensors: readonly Tensor[], dim?: number) => Tensor = defineOp(
+export const stack: (tensors: readonly Tensor[], dim?: number | DimOptions) => Tensor = defineOp(
   "stack",
-  (tensors: readonly Tensor[], dim: number | undefined = 0): Tensor => {
+  (tensors: readonly Tensor[], dim?: number | DimOptions): Tensor => {
     checkList("stack", tensors);
     const { shape } = tensors[0]!;
     tensors.forEach((tensor, i) => {
@@ -107,7 +109,7 @@ export const stack: (tensors: readonly Tensor[], dim?: number) => Tensor = defin
         { op: "stack" },
       );
     });
-    const along = normalizeDim(dim, shape.length + 1, "stack");
+    const along = normalizeDim(dimOf("stack", dim), shape.length + 1, "stack");
     const out = checkShape(shape.toSpliced(along, 0, tensors.length), "stack");
     const rows = tensors.map((tensor) => unsqueeze(tensor, along));
     const y = join("stack", rows, resultType(...tensors), out, along);

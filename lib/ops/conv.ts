@@ -225,7 +225,8 @@ function convolve(x: Tensor, weight: Tensor, bias: Tensor | null, geometry: Geom
  * Cross-correlation, as torch's `conv2d`, of `x` [N, C, H, W] (or [C, H, W]) with `weight`
  * [O, C / groups, kh, kw], plus `bias` [O], all of one floating dtype: [N, O, H', W'] with
  * `H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1`. 16-bit floats accumulate in
- * float32 and round once; float32 follows `setFloat32MatmulPrecision`. Autocast runs it in its dtype.
+ * float32 and round once; float32 follows `setFloat32MatmulPrecision`. Autocast runs it in its
+ * dtype.
  * @throws ShapeError where shapes do not fit, DTypeError where dtypes differ, ArgumentError for
  * options out of range.
  */
@@ -240,7 +241,7 @@ export const conv2d: (
     checkTensor(x, OP);
     checkTensor(weight, OP, "weight");
     if (bias !== null) checkTensor(bias, OP, "bias");
-    checkOptions(OP, options);
+    checkOptions(OP, options, ["stride", "padding", "dilation", "groups"]);
     if (x.shape.length === 3) {
       return tidy(() => squeeze(conv2d(unsqueeze(x, 0), weight, bias, options), 0));
     }

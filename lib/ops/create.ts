@@ -3,6 +3,7 @@
 import { context, drawRandom } from "../core/context.js";
 import { checkDevice, deviceCode } from "../core/device.js";
 import { runCreate, runInPlace } from "../core/dispatch.js";
+import { checkOptions, isOptions } from "../core/options.js";
 import { gradOps } from "../core/tape.js";
 import { Tensor } from "../core/tensor.js";
 import {
@@ -13,7 +14,7 @@ import {
   type DType,
   type TypedArray,
 } from "../dtype.js";
-import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
+import { ArgumentError, describe, DTypeError, ShapeError } from "../errors.js";
 import { fromBytesNative } from "../native.js";
 import { checkShape, formatShape, MAX_RANK, numelOf, type Shape } from "../shape.js";
 import { to } from "./cast.js";
@@ -23,7 +24,7 @@ export type NestedArray = number | boolean | bigint | readonly NestedArray[];
 
 /** What a new tensor is made as. */
 export interface CreateOptions {
-  /** Default: float32, or what the data suggests. */
+  /** Default: what the data suggests, the default dtype (float32) for numbers. */
   dtype?: DType;
   /** Default: `cpu`. */
   device?: Device;
@@ -37,7 +38,14 @@ interface Resolved {
   readonly requiresGrad: boolean;
 }
 
-function resolve(op: string, options: CreateOptions, fallback: DType): Resolved {
+const OPTIONS = ["dtype", "device", "requiresGrad"];
+
+function resolve(
+  op: string,
+  options: CreateOptions,
+  fallback: DType = context.defaultDtype,
+): Resolved {
+  checkOptions(op, options, OPTIONS);
   return {
     dtype: options.dtype === undefined ? fallback : checkDType(options.dtype, op),
     device: options.device === undefined ? context.defaultDevice : checkDevice(options.device, op),
@@ -69,9 +77,9 @@ function dtypeOfArray(array: TypedArray, op: string): DType {
 }
 
 /**
- * A tensor of `shape` with the elements of a typed array, row-major, in the array's dtype or cast to
- * `dtype`. A Uint16Array holds raw bits and needs `dtype` float16 or bfloat16; a Uint8Array may hold
- * `bool`.
+ * A tensor of `shape` with the elements of a typed array, row-major, in the array's dtype or cast
+ * to `dtype`. A Uint16Array holds raw bits and needs `dtype` float16 or bfloat16; a Uint8Array may
+ * hold `bool`.
  * @throws ShapeError when the array's length is not the shape's product.
  */
 export function fromTypedArray(
@@ -84,6 +92,7 @@ export function fromTypedArray(
     throw new DTypeError(`${op}: expected a typed array, got ${typeof array}`, { op });
   }
   checkShape(shape, op);
+  checkOptions(op, options, OPTIONS);
   const raw = array instanceof Uint16Array;
   if (raw && options.dtype !== "float16" && options.dtype !== "bfloat16") {
     throw new DTypeError(
@@ -116,8 +125,11 @@ export function fromTypedArray(
 /** A tensor over raw little-endian bytes, as checkpoints hold them. */
 export function fromBytes(bytes: Uint8Array, shape: Shape, options: CreateOptions = {}): Tensor {
   const op = "fromBytes";
+  if (!((bytes as unknown) instanceof Uint8Array)) {
+    throw new DTypeError(`${op}: expected a Uint8Array, got ${describe(bytes)}`, { op });
+  }
   checkShape(shape, op);
-  const resolved = resolve(op, options, "float32");
+  const resolved = resolve(op, options);
   const expected = numelOf(shape) * itemSize(resolved.dtype);
   if (bytes.byteLength !== expected) {
     throw new ShapeError(
@@ -154,8 +166,12 @@ function flatten(data: NestedArray, shape: Shape): (number | boolean | bigint)[]
         flat.push(item);
         return;
       }
-      const got = Array.isArray(item) ? "a deeper list" : typeof item;
-      throw new ShapeError(`tensor: expected numbers at depth ${depth}, got ${got}`, {
+      if (Array.isArray(item)) {
+        throw new ShapeError(`tensor: expected numbers at depth ${depth}, got a deeper list`, {
+          op: "tensor",
+        });
+      }
+      throw new DTypeError(`tensor: expected numbers at depth ${depth}, got ${describe(item)}`, {
         op: "tensor",
       });
     }
@@ -175,13 +191,14 @@ function flatten(data: NestedArray, shape: Shape): (number | boolean | bigint)[]
 function dtypeOfValues(values: readonly (number | boolean | bigint)[]): DType {
   if (values.length > 0 && values.every((value) => typeof value === "boolean")) return "bool";
   if (values.length > 0 && values.every((value) => typeof value === "bigint")) return "int64";
-  return "float32";
+  return context.defaultDtype;
 }
 
 /**
  * A tensor from a number, nested arrays or a typed array (then one-dimensional). Numbers make
- * float32, booleans bool, bigints int64, unless `dtype` says otherwise.
- * @throws ShapeError for ragged data, DTypeError for what is neither number nor list.
+ * the default dtype (float32), booleans bool, bigints int64, unless `dtype` says otherwise.
+ * @throws ShapeError for ragged data, DTypeError for what is neither number nor list, ArgumentError
+ * for numbers that do not fit in an integer dtype.
  */
 export function tensor(data: NestedArray | TypedArray, options: CreateOptions = {}): Tensor {
   if (ArrayBuffer.isView(data)) {
@@ -195,6 +212,7 @@ export function tensor(data: NestedArray | TypedArray, options: CreateOptions = 
   const shape = nestedShape(nested);
   const values = flatten(nested, shape);
   const resolved = resolve("tensor", options, dtypeOfValues(values));
+  for (const value of values) checkFits("tensor", value, resolved.dtype);
   // Numbers are float64; whole ones beyond 2^53 come as bigint.
   const exact = resolved.dtype === "int64";
   const array = exact
@@ -204,38 +222,61 @@ export function tensor(data: NestedArray | TypedArray, options: CreateOptions = 
 }
 
 function toBigInt(value: number | boolean | bigint): bigint {
-  if (typeof value !== "number") return BigInt(value);
-  if (!Number.isFinite(value)) {
-    throw new DTypeError(`tensor: ${value} cannot be an int64`, { op: "tensor" });
-  }
-  return BigInt(Math.trunc(value));
+  return BigInt(typeof value === "number" ? Math.trunc(value) : value);
+}
+
+/** The whole numbers that an integer dtype holds: from the first to before the second. */
+const INTEGER_RANGES: Partial<Record<DType, readonly [low: number, high: number]>> = {
+  int64: [-(2 ** 63), 2 ** 63],
+  int32: [-(2 ** 31), 2 ** 31],
+  int8: [-128, 128],
+  uint8: [0, 256],
+};
+
+/** Throws ArgumentError for a number that an integer dtype does not hold; fractions are cut off. */
+function checkFits(op: string, value: number | boolean | bigint, dtype: DType): void {
+  const range = INTEGER_RANGES[dtype];
+  if (range === undefined || typeof value === "boolean") return;
+  const whole = typeof value === "number" ? Math.trunc(value) : value;
+  if (whole >= range[0] && whole < range[1]) return;
+  throw new ArgumentError(`${op}: ${String(value)} does not fit in ${dtype}`, { op });
 }
 
 /** A tensor whose elements are not set. */
 export function empty(shape: Shape, options: CreateOptions = {}): Tensor {
-  return full(shape, 0, options, "empty");
+  return filled("empty", shape, 0, options);
 }
 
-/** A tensor of zeros, float32 unless `dtype` is given. */
+/** A tensor of zeros, of the default dtype (float32) unless `dtype` is given. */
 export function zeros(shape: Shape, options: CreateOptions = {}): Tensor {
-  return full(shape, 0, options, "zeros");
+  return filled("zeros", shape, 0, options);
 }
 
-/** A tensor of ones, float32 unless `dtype` is given. */
+/** A tensor of ones, of the default dtype (float32) unless `dtype` is given. */
 export function ones(shape: Shape, options: CreateOptions = {}): Tensor {
-  return full(shape, 1, options, "ones");
+  return filled("ones", shape, 1, options);
 }
 
-/** A tensor of one value: float32, or int64 for a whole number as in torch when `dtype` is int64. */
-export function full(
-  shape: Shape,
-  value: number,
-  options: CreateOptions = {},
-  op = "full",
-): Tensor {
+/**
+ * A tensor of one value: bool for a boolean, else of the default dtype (float32), unless `dtype` is
+ * given.
+ * @throws ArgumentError for a value that is neither number nor boolean.
+ */
+export function full(shape: Shape, value: number | boolean, options: CreateOptions = {}): Tensor {
+  if (typeof value !== "number" && typeof value !== "boolean") {
+    throw new ArgumentError(
+      `full: value — expected a number or a boolean, got ${describe(value)}`,
+      { op: "full" },
+    );
+  }
+  return filled("full", shape, value, options);
+}
+
+function filled(op: string, shape: Shape, value: number | boolean, options: CreateOptions): Tensor {
   checkShape(shape, op);
-  const resolved = resolve(op, options, "float32");
-  return finish(constant(op, [...shape], value, resolved.dtype, resolved.device), resolved);
+  const natural = typeof value === "boolean" ? "bool" : context.defaultDtype;
+  const resolved = resolve(op, options, natural);
+  return finish(constant(op, [...shape], Number(value), resolved.dtype, resolved.device), resolved);
 }
 
 function constant(op: string, shape: Shape, value: number, dtype: DType, device: Device): Tensor {
@@ -246,39 +287,48 @@ function constant(op: string, shape: Shape, value: number, dtype: DType, device:
 gradOps.full = (shape, value, dtype, device) => constant("backward", shape, value, dtype, device);
 
 /**
- * `start, start + step, …` below (above for a negative step) `end`. `arange(end)` starts at 0. int64
- * where all three are whole, else float32.
- * @throws ArgumentError for a step of 0 or bounds that are not finite.
+ * `start, start + step, …` below (above for a negative step) `end`. `arange(end)` starts at 0, the
+ * step is 1 where it is left out. int64 where all three are whole, else the default dtype
+ * (float32).
+ * @throws ArgumentError for a step of 0, one that leads away from `end`, or bounds that are not
+ * finite.
  */
 export function arange(end: number, options?: CreateOptions): Tensor;
+export function arange(start: number, end: number, options?: CreateOptions): Tensor;
 export function arange(start: number, end: number, step?: number, options?: CreateOptions): Tensor;
 export function arange(
-  startOrEnd: number,
-  endOrOptions: number | CreateOptions = {},
-  step = 1,
-  given: CreateOptions = {},
+  first: number,
+  ...rest: readonly (number | CreateOptions | undefined)[]
 ): Tensor {
-  const single = typeof endOrOptions !== "number";
-  const start = single ? 0 : startOrEnd;
-  const end = single ? startOrEnd : endOrOptions;
-  const options = single ? endOrOptions : given;
-  if (![start, end, step].every(Number.isFinite) || step === 0) {
+  const numbers: unknown[] = [first, ...rest];
+  const last = numbers.at(-1);
+  const options: CreateOptions = isOptions(last) ? (numbers.pop() as CreateOptions) : {};
+  while (numbers.length > 1 && numbers.at(-1) === undefined) numbers.pop();
+  const [start, end, step = 1] = numbers.length === 1 ? [0, first] : (numbers as number[]);
+  if (numbers.length > 3 || ![start, end, step].every(Number.isFinite) || step === 0) {
     throw new ArgumentError(
-      `arange: expected finite bounds and a step other than 0, got ${start}, ${end}, ${step}`,
+      `arange: expected finite bounds, a step other than 0 and options, got ` +
+        [first, ...rest].map((given) => describe(given)).join(", "),
       { op: "arange" },
     );
   }
+  const steps = (end! - start!) / step;
+  if (steps < 0) {
+    throw new ArgumentError(`arange: a step of ${step} does not lead from ${start!} to ${end!}`, {
+      op: "arange",
+    });
+  }
   const whole = [start, end, step].every(Number.isInteger);
-  const resolved = resolve("arange", options, whole ? "int64" : "float32");
-  const shape = checkShape([Math.max(0, Math.ceil((end - start) / step))], "arange");
+  const resolved = resolve("arange", options, whole ? "int64" : undefined);
+  const shape = checkShape([Math.ceil(steps)], "arange");
   const { dtype, device } = resolved;
-  return finish(runCreate("arange", "arange", device, dtype, shape, [start, step]), resolved);
+  return finish(runCreate("arange", "arange", device, dtype, shape, [start!, step]), resolved);
 }
 
 /** The identity matrix `[n, n]`. */
 export function eye(n: number, options: CreateOptions = {}): Tensor {
   checkShape([n, n], "eye");
-  const resolved = resolve("eye", options, "float32");
+  const resolved = resolve("eye", options);
   const flat = new Float64Array(n * n);
   for (let i = 0; i < n; i++) flat[i * n + i] = 1;
   return fromTypedArray(flat, [n, n], { ...options, dtype: resolved.dtype });
@@ -293,7 +343,7 @@ function random(
   high: number,
 ): Tensor {
   checkShape(shape, op);
-  const resolved = resolve(op, options, "float32");
+  const resolved = resolve(op, options);
   if (!isFloating(resolved.dtype)) {
     throw new DTypeError(`${op}: expected a floating-point dtype, got ${resolved.dtype}`, { op });
   }
@@ -315,7 +365,8 @@ export function randn(shape: Shape, options: CreateOptions = {}): Tensor {
 
 /**
  * Whole numbers uniform on `[low, high)`, int64 unless `dtype` is given.
- * @throws ArgumentError unless low < high are safe whole numbers.
+ * @throws ArgumentError unless low < high are safe whole numbers, of which an integer dtype holds
+ * all.
  */
 export function randint(
   low: number,
@@ -330,6 +381,7 @@ export function randint(
     });
   }
   const resolved = resolve("randint", options, "int64");
+  for (const bound of [low, high - 1]) checkFits("randint", bound, resolved.dtype);
   const [seed, offset] = drawRandom(numelOf(shape) * 2);
   const { dtype, device } = resolved;
   const attrs = [seed, offset, low, high];

@@ -33,6 +33,8 @@ export interface CrossEntropyOptions extends NllLossOptions {
   labelSmoothing?: number | undefined;
 }
 
+const NLL_OPTIONS = ["weight", "ignoreIndex", "reduction"];
+
 function checkIgnoreIndex(name: string, options: NllLossOptions): number {
   const { ignoreIndex = -100 } = options;
   if (Number.isSafeInteger(ignoreIndex)) return ignoreIndex;
@@ -225,11 +227,11 @@ function softCrossEntropy(
 /**
  * Cross entropy between class scores `logits` [N, C, ...] (or [C]) and `target`: class indices
  * [N, ...] (or []) of an integer dtype, or probabilities of the shape of the logits. That is
- * `-log softmax(logits)[target]`, averaged over the targets that are not `ignoreIndex` (NaN where all
- * are), summed, or for each target. The result has the dtype of the logits; 16-bit ones are computed
- * in float32 and rounded at the end. Autocast runs it in float32.
- * @throws ArgumentError for a target that is neither a class nor `ignoreIndex`, ShapeError where the
- * shapes do not fit, DTypeError for targets of bool.
+ * `-log softmax(logits)[target]`, averaged over the targets that are not `ignoreIndex` (NaN where
+ * all are), summed, or for each target. The result has the dtype of the logits; 16-bit ones are
+ * computed in float32 and rounded at the end. Autocast runs it in float32.
+ * @throws ArgumentError for a target that is neither a class nor `ignoreIndex`, ShapeError where
+ * the shapes do not fit, DTypeError for targets of bool.
  */
 export const crossEntropy = defineOp(
   "crossEntropy",
@@ -237,7 +239,7 @@ export const crossEntropy = defineOp(
     const name = "crossEntropy";
     checkFloating(name, logits, "input");
     checkTensor(target, name, "target");
-    checkOptions(name, options);
+    checkOptions(name, options, [...NLL_OPTIONS, "labelSmoothing"]);
     const reduction = checkReduction(name, options);
     const ignoreIndex = checkIgnoreIndex(name, options);
     const smoothing = checkSmoothing(name, options);
@@ -257,12 +259,12 @@ export const crossEntropy = defineOp(
 );
 
 /**
- * Negative log likelihood: `-logProbabilities[target]` for log probabilities [N, C, ...] (or [C]) and
- * class indices `target` [N, ...] (or []) of an integer dtype, averaged over the targets that are not
- * `ignoreIndex` (NaN where all are), summed, or for each target. dtype of the log probabilities.
- * Autocast runs it in float32.
- * @throws ArgumentError for a target that is neither a class nor `ignoreIndex`, ShapeError where the
- * shapes do not fit, DTypeError for targets that are not integers.
+ * Negative log likelihood: `-logProbabilities[target]` for log probabilities [N, C, ...] (or [C])
+ * and class indices `target` [N, ...] (or []) of an integer dtype, averaged over the targets that
+ * are not `ignoreIndex` (NaN where all are), summed, or for each target. dtype of the log
+ * probabilities. Autocast runs it in float32.
+ * @throws ArgumentError for a target that is neither a class nor `ignoreIndex`, ShapeError where
+ * the shapes do not fit, DTypeError for targets that are not integers.
  */
 export const nllLoss = defineOp(
   "nllLoss",
@@ -270,7 +272,7 @@ export const nllLoss = defineOp(
     const name = "nllLoss";
     checkFloating(name, logProbabilities, "input");
     checkTensor(target, name, "target");
-    checkOptions(name, options);
+    checkOptions(name, options, NLL_OPTIONS);
     const reduction = checkReduction(name, options);
     const ignoreIndex = checkIgnoreIndex(name, options);
     return tidy(() => {

@@ -17,14 +17,14 @@ export interface DropoutOptions {
 }
 
 /**
- * Each element becomes 0 with probability `p`, and else is divided by 1 - p. Shape and dtype of x; x
- * itself where nothing is dropped. The mask comes from the library's generator (`manualSeed`) and is
- * the same on every device.
+ * Each element becomes 0 with probability `p`, and else is divided by 1 - p. Shape and dtype of x;
+ * x itself where nothing is dropped. The mask comes from the library's generator (`manualSeed`) and
+ * is the same on every device.
  * @throws ArgumentError for a `p` that is not from 0 to 1, DTypeError for integers and bool.
  */
 export const dropout = defineOp("dropout", (x: Tensor, options: DropoutOptions = {}): Tensor => {
   checkFloating("dropout", x);
-  checkOptions("dropout", options);
+  checkOptions("dropout", options, ["p", "training"]);
   x.assertUsable("dropout");
   const { p = 0.5, training = true } = options;
   if (!(p >= 0 && p <= 1)) {

@@ -1,16 +1,18 @@
-// Picking elements by index, and adding to them: gather, indexSelect, embedding, and their adjoints.
-// Sums over repeated indices are made in the order of the indices, so they are the same in every run.
+// Picking elements by index, and adding to them: gather, indexSelect, embedding, and their
+// adjoints. Sums over repeated indices are made in the order of the indices, so they are the same
+// in every run.
 
 import { defineOp, describe, run } from "../core/dispatch.js";
+import type { DimOptions } from "../core/options.js";
 import { tidy } from "../core/scope.js";
 import { gradOps, record } from "../core/tape.js";
-import type { Tensor } from "../core/tensor.js";
+import { Tensor } from "../core/tensor.js";
 import { isFloating } from "../dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { normalizeDim, type Shape } from "../shape.js";
 import { eq, maskedFill } from "./binary.js";
 import { to } from "./cast.js";
-import { checkOptions, checkTensor } from "./checks.js";
+import { checkOptions, checkTensor, dimOf } from "./checks.js";
 import { reshape, unsqueeze } from "./movement.js";
 import { narrow } from "./slicing.js";
 
@@ -58,6 +60,23 @@ function scatter(name: string, x: Tensor, dim: number, index: Tensor, source: Te
   return y;
 }
 
+/** The dimension before the index, as in torch, or as `{ dim }` at the end. */
+type Indexing = [dim: number, index: Tensor] | [index: Tensor, options: Required<DimOptions>];
+type IndexingWithSource =
+  | [dim: number, index: Tensor, source: Tensor]
+  | [index: Tensor, source: Tensor, options: Required<DimOptions>];
+
+/** The arguments of either form in torch's order; what is missing or wrong is left to later checks. */
+function orderOf(
+  name: string,
+  args: Indexing | IndexingWithSource,
+): [dim: number, index: Tensor, source: Tensor] {
+  const given: readonly unknown[] = args;
+  if (!(given[0] instanceof Tensor)) return given as [number, Tensor, Tensor];
+  const tensors = given.slice(0, -1);
+  return [dimOf(name, given.at(-1) as DimOptions, NaN), ...tensors] as [number, Tensor, Tensor];
+}
+
 /** Runs `body` on tensors of at least one dimension; a result of one element gets none again. */
 function atLeastOneDim(tensors: readonly Tensor[], body: (...tensors: Tensor[]) => Tensor): Tensor {
   if (tensors.every((tensor) => tensor.shape.length > 0)) return body(...tensors);
@@ -66,13 +85,14 @@ function atLeastOneDim(tensors: readonly Tensor[], body: (...tensors: Tensor[]) 
 
 /**
  * `out[i][j] = x[index[i][j]][j]` for `dim` 0, and likewise for others: elements along `dim` by
- * `index`, which has the rank of x, its own extent along `dim`, and no larger ones elsewhere. Shape of
- * the index, dtype of x.
- * @throws ArgumentError for an index out of range, ShapeError where shapes do not fit, DTypeError for
- * an index that is not of an integer dtype.
+ * `index`, which has the rank of x, its own extent along `dim`, and no larger ones elsewhere. Shape
+ * of the index, dtype of x.
+ * @throws ArgumentError for an index out of range, ShapeError where shapes do not fit, DTypeError
+ * for an index that is not of an integer dtype.
  */
-export const gather = defineOp("gather", (x: Tensor, dim: number, index: Tensor): Tensor => {
+export const gather = defineOp("gather", (x: Tensor, ...args: Indexing): Tensor => {
   checkTensor(x, "gather");
+  const [dim, index] = orderOf("gather", args);
   const at = checkIndex("gather", index);
   const along = normalizeDim(dim, x.shape.length, "gather");
   checkFits("gather", x, along, at, "input");
@@ -80,16 +100,17 @@ export const gather = defineOp("gather", (x: Tensor, dim: number, index: Tensor)
 });
 
 /**
- * A copy of x in which `source[i][j]` was added to `x[index[i][j]][j]` for `dim` 0, and likewise for
- * others. Only the part of `source` within the shape of `index` counts. Shape and dtype of x. Autocast
- * promotes x and source.
- * @throws ArgumentError for an index out of range, ShapeError where shapes do not fit, DTypeError where
- * x and source differ in dtype or the index is not of an integer dtype.
+ * A copy of x in which `source[i][j]` was added to `x[index[i][j]][j]` for `dim` 0, and likewise
+ * for others. Only the part of `source` within the shape of `index` counts. Shape and dtype of x.
+ * `dim` may also stand at the end, as `{ dim }`. Autocast promotes x and source.
+ * @throws ArgumentError for an index out of range, ShapeError where shapes do not fit, DTypeError
+ * where x and source differ in dtype or the index is not of an integer dtype.
  */
 export const scatterAdd = defineOp(
   "scatterAdd",
-  (x: Tensor, dim: number, index: Tensor, source: Tensor): Tensor => {
+  (x: Tensor, ...args: IndexingWithSource): Tensor => {
     checkTensor(x, "scatterAdd");
+    const [dim, index, source] = orderOf("scatterAdd", args);
     checkTensor(source, "scatterAdd", "source");
     const at = checkIndex("scatterAdd", index);
     const along = normalizeDim(dim, x.shape.length, "scatterAdd");
@@ -128,34 +149,32 @@ function addRows(name: string, source: Tensor, dim: number, index: Tensor, shape
 
 /**
  * The parts of x at the places `index` ([n], or [] for one) along `dim`, in their order. Shape of x
- * with n along `dim`, dtype of x.
+ * with n along `dim`, dtype of x. `dim` may also stand at the end, as `{ dim }`.
  * @throws ArgumentError for an index out of range, ShapeError for an index of more dimensions,
  * DTypeError for one that is not of an integer dtype.
  */
-export const indexSelect = defineOp(
-  "indexSelect",
-  (x: Tensor, dim: number, index: Tensor): Tensor => {
-    checkTensor(x, "indexSelect");
-    const at = checkIndex("indexSelect", index);
-    if (at.shape.length > 1) {
-      throw new ShapeError(
-        `indexSelect: expected an index of at most one dimension, got input ${describe(x)}, index ` +
-          describe(index),
-        { op: "indexSelect" },
-      );
-    }
-    const along = normalizeDim(dim, x.shape.length, "indexSelect");
-    const list = at.shape.length === 1 ? at : reshape(at, [1]);
-    if (x.shape.length > 0) return selectRows("indexSelect", x, along, list);
-    if (list.shape[0] === 1) {
-      return tidy(() => reshape(selectRows("indexSelect", reshape(x, [1]), 0, list), []));
-    }
+export const indexSelect = defineOp("indexSelect", (x: Tensor, ...args: Indexing): Tensor => {
+  checkTensor(x, "indexSelect");
+  const [dim, index] = orderOf("indexSelect", args);
+  const at = checkIndex("indexSelect", index);
+  if (at.shape.length > 1) {
     throw new ShapeError(
-      `indexSelect: an input of 0 dimensions takes one index, got index ${describe(index)}`,
+      `indexSelect: expected an index of at most one dimension, got input ${describe(x)}, index ` +
+        describe(index),
       { op: "indexSelect" },
     );
-  },
-);
+  }
+  const along = normalizeDim(dim, x.shape.length, "indexSelect");
+  const list = at.shape.length === 1 ? at : reshape(at, [1]);
+  if (x.shape.length > 0) return selectRows("indexSelect", x, along, list);
+  if (list.shape[0] === 1) {
+    return tidy(() => reshape(selectRows("indexSelect", reshape(x, [1]), 0, list), []));
+  }
+  throw new ShapeError(
+    `indexSelect: an input of 0 dimensions takes one index, got index ${describe(index)}`,
+    { op: "indexSelect" },
+  );
+});
 
 /** Options of {@link embedding}. */
 export interface EmbeddingOptions {
@@ -182,17 +201,17 @@ function embeddingGrad(g: Tensor, ids: Tensor, rows: number, padding: number): T
 }
 
 /**
- * The rows of `weight` [V, D] at the places `ids` [...], of an integer dtype: [..., D], dtype of the
- * weight.
- * @throws ArgumentError for an id out of range or a `paddingIdx` that is no row, ShapeError where the
- * weight is no matrix, DTypeError for ids that are not integers.
+ * The rows of `weight` [V, D] at the places `ids` [...], of an integer dtype: [..., D], dtype of
+ * the weight.
+ * @throws ArgumentError for an id out of range or a `paddingIdx` that is no row, ShapeError where
+ * the weight is no matrix, DTypeError for ids that are not integers.
  */
 export const embedding = defineOp(
   "embedding",
   (weight: Tensor, ids: Tensor, options: EmbeddingOptions = {}): Tensor => {
     checkTensor(weight, "embedding", "weight");
     const at = checkIndex("embedding", ids, "ids");
-    checkOptions("embedding", options);
+    checkOptions("embedding", options, ["paddingIdx"]);
     if (weight.shape.length !== 2) {
       throw new ShapeError(`embedding: expected weight [V, D], got ${describe(weight)}`, {
         op: "embedding",

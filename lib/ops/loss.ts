@@ -53,10 +53,11 @@ function elementLoss(
   target: Tensor,
   options: LossOptions,
   lossOf: (input: Tensor, target: Tensor) => Tensor,
+  names: readonly string[] = ["reduction"],
 ): Tensor {
   checkFloating(name, input, "input");
   checkFloating(name, target, "target");
-  checkOptions(name, options);
+  checkOptions(name, options, names);
   const reduction = checkReduction(name, options);
   // Broadcasting a [N] against a [N, 1] is a mistake that would train, badly.
   if (!sameShape(input.shape, target.shape)) {
@@ -75,7 +76,8 @@ function elementLoss(
 
 /**
  * Squared differences of `input` and `target`, of one shape: their mean, sum, or each. The dtypes
- * promote; 16-bit floats are computed in float32 and rounded at the end. Autocast runs it in float32.
+ * promote; 16-bit floats are computed in float32 and rounded at the end. Autocast runs it in
+ * float32.
  * @throws ShapeError where shapes differ, DTypeError for what is not floating point.
  */
 export const mseLoss = defineOp(
@@ -89,7 +91,8 @@ export const mseLoss = defineOp(
 
 /**
  * Absolute differences of `input` and `target`, of one shape: their mean, sum, or each. The dtypes
- * promote; 16-bit floats are computed in float32 and rounded at the end. Autocast runs it in float32.
+ * promote; 16-bit floats are computed in float32 and rounded at the end. Autocast runs it in
+ * float32.
  * @throws ShapeError where shapes differ, DTypeError for what is not floating point.
  */
 export const l1Loss = defineOp(
@@ -156,16 +159,16 @@ function checkFactor(role: string, input: Tensor, factor: Tensor): void {
 }
 
 /**
- * Binary cross entropy of scores `input` before the sigmoid and probabilities `target`, of one shape:
- * `-posWeight target log sigmoid(input) - (1 - target) log(1 - sigmoid(input))` without overflow; its
- * mean, sum, or each. The dtypes promote; 16-bit floats are computed in float32 and rounded at the
- * end. Autocast runs it in float32.
+ * Binary cross entropy of scores `input` before the sigmoid and probabilities `target`, of one
+ * shape: `-posWeight target log sigmoid(input) - (1 - target) log(1 - sigmoid(input))` without
+ * overflow; its mean, sum, or each. The dtypes promote; 16-bit floats are computed in float32 and
+ * rounded at the end. Autocast runs it in float32.
  * @throws ShapeError where shapes do not fit, DTypeError for what is not floating point.
  */
 export const bceWithLogits = defineOp(
   "bceWithLogits",
-  (input: Tensor, target: Tensor, options: BceWithLogitsOptions = {}): Tensor =>
-    elementLoss("bceWithLogits", input, target, options, (x, t) => {
+  (input: Tensor, target: Tensor, options: BceWithLogitsOptions = {}): Tensor => {
+    const lossOf = (x: Tensor, t: Tensor): Tensor => {
       const { weight, posWeight } = options;
       if (weight) checkFactor("weight", x, weight);
       if (posWeight) checkFactor("posWeight", x, posWeight);
@@ -177,5 +180,8 @@ export const bceWithLogits = defineOp(
         losses = plainBce(x, t);
       }
       return weight ? mul(losses, to(weight, x.dtype)) : losses;
-    }),
+    };
+    const names = ["reduction", "weight", "posWeight"];
+    return elementLoss("bceWithLogits", input, target, options, lossOf, names);
+  },
 );

@@ -120,8 +120,8 @@ function checkInner(name: string, lhs: Tensor, rhs: Tensor, left: number, right:
 /**
  * Matrix product of `lhs` [..., M, K] and `rhs` [..., K, N], of one dtype; leading dimensions
  * broadcast. A vector is a row on the left and a column on the right, and its dimension of length 1
- * does not appear in the result. 16-bit floats accumulate in float32 and round once; float32 follows
- * `setFloat32MatmulPrecision`; integers wrap. Autocast runs it in its dtype.
+ * does not appear in the result. 16-bit floats accumulate in float32 and round once; float32
+ * follows `setFloat32MatmulPrecision`; integers wrap. Autocast runs it in its dtype.
  * @throws ShapeError where K differs or leading dimensions do not broadcast, DTypeError where the
  * dtypes differ.
  */
@@ -157,8 +157,9 @@ export const matmul = defineOp("matmul", (lhs: Tensor, rhs: Tensor): Tensor => {
 
 /**
  * `x` [..., inFeatures] times the transpose of `weight` [outFeatures, inFeatures], plus `bias`
- * [outFeatures], all of one dtype; a weight of one dimension, [inFeatures], gives [...]. The bias is
- * added before rounding. Autocast runs it in its dtype, with casts of weights cached for the region.
+ * [outFeatures], all of one dtype; a weight of one dimension, [inFeatures], gives [...]. The bias
+ * is added before rounding. Autocast runs it in its dtype, with casts of weights cached for the
+ * region.
  * @throws ShapeError where features differ, DTypeError where dtypes differ.
  */
 export const linear = defineOp(

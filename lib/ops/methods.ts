@@ -1,5 +1,7 @@
-// Makes every operation a method of Tensor. The types are those of the functions, without the tensor.
+// Makes every operation a method of Tensor. The types are those of the functions, without the
+// tensor.
 
+import type { DimOptions } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";
 import * as access from "./access.js";
 import * as attention from "./attention.js";
@@ -52,11 +54,8 @@ function pick<M extends object, K extends keyof M>(module: M, names: readonly K[
 type Functions = typeof METHODS;
 
 // `cat` and `stack` take a list: as methods they join the tensor with others.
-type Method<F> = F extends (x: infer X, ...rest: infer A) => infer R
-  ? Tensor extends X
-    ? (...rest: A) => R
-    : never
-  : never;
+type Method<F> = F extends (...args: infer P) => infer R ? (...rest: WithoutFirst<P>) => R : never;
+type WithoutFirst<P> = P extends [x: unknown, ...rest: infer A] ? A : never;
 
 type TensorMethods = {
   [K in Exclude<keyof Functions, "cat" | "stack" | "where">]: Method<Functions[K]>;
@@ -64,9 +63,9 @@ type TensorMethods = {
   /** This tensor where `condition` holds, else `other`. */
   where(condition: Tensor, other: binary.Operand): Tensor;
   /** This tensor followed by others along a dimension. */
-  cat(others: readonly Tensor[], dim?: number): Tensor;
+  cat(others: readonly Tensor[], dim?: number | DimOptions): Tensor;
   /** This tensor and others along a new dimension. */
-  stack(others: readonly Tensor[], dim?: number): Tensor;
+  stack(others: readonly Tensor[], dim?: number | DimOptions): Tensor;
   /** Writes zeros. Not recorded. */
   zero(): Tensor;
 };
@@ -90,10 +89,10 @@ Object.assign(Tensor.prototype, {
   where(this: Tensor, condition: Tensor, other: binary.Operand): Tensor {
     return binary.where(condition, this, other);
   },
-  cat(this: Tensor, others: readonly Tensor[], dim = 0): Tensor {
+  cat(this: Tensor, others: readonly Tensor[], dim?: number | DimOptions): Tensor {
     return concat.cat([this, ...others], dim);
   },
-  stack(this: Tensor, others: readonly Tensor[], dim = 0): Tensor {
+  stack(this: Tensor, others: readonly Tensor[], dim?: number | DimOptions): Tensor {
     return concat.stack([this, ...others], dim);
   },
   zero(this: Tensor): Tensor {

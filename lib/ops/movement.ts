@@ -2,9 +2,10 @@
 // `flatten` copy, where no strides could say the same.
 
 import { run, view } from "../core/dispatch.js";
+import type { DimOptions } from "../core/options.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
-import { ShapeError } from "../errors.js";
+import { describe, ShapeError } from "../errors.js";
 import {
   checkShape,
   contiguousStrides,
@@ -15,7 +16,7 @@ import {
   type Shape,
 } from "../shape.js";
 import { broadcastTo, expandStrides } from "./broadcast.js";
-import { checkTensor } from "./checks.js";
+import { checkOptions, checkTensor, dimOf, optionsWithDim } from "./checks.js";
 
 /** A view with its gradient. */
 export function viewOf(
@@ -31,14 +32,23 @@ export function viewOf(
   return y;
 }
 
+/** A list of extents or dimensions: as one argument or, as in torch, as several. */
+type List = [list: readonly number[]] | number[];
+
+/** The list among arguments; what is neither form is left to the check of the elements. */
+function listOf(given: List): readonly number[] {
+  const [first] = given;
+  return typeof first === "object" ? first : (given as number[]);
+}
+
 // The functions that backward calls are made where no other function refers to the tensor: those of
 // one scope share what any of them refers to, and a graph would keep it.
 const identity = (g: Tensor): Tensor => g;
 
 /**
  * Strides with which the memory of `x` reads as `shape`, of as many elements; null where there are
- * none. Dimensions that follow each other in memory form blocks, and each block has to be cut anew by
- * dimensions of `shape` of its own.
+ * none. Dimensions that follow each other in memory form blocks, and each block has to be cut anew
+ * by dimensions of `shape` of its own.
  */
 function stridesAs(x: Tensor, shape: Shape): number[] | null {
   if (x.isContiguous) return contiguousStrides(shape);
@@ -91,13 +101,13 @@ function inferShape(x: Tensor, shape: Shape): number[] {
 }
 
 /**
- * The elements of `x`, row-major, in another shape; one extent may be -1 and is computed. A view where
- * strides allow it, else a copy.
+ * The elements of `x`, row-major, in another shape, a list or several numbers; one extent may be -1
+ * and is computed. A view where strides allow it, else a copy.
  * @throws ShapeError where the numbers of elements differ.
  */
-export function reshape(x: Tensor, shape: Shape): Tensor {
+export function reshape(x: Tensor, ...shape: List): Tensor {
   checkTensor(x, "reshape");
-  const target = inferShape(x, shape);
+  const target = inferShape(x, listOf(shape));
   const from = x.shape;
   const strides = stridesAs(x, target);
   if (strides !== null) return viewOf("reshape", x, 0, target, strides, (g) => reshape(g, from));
@@ -108,13 +118,29 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   return y;
 }
 
+/** What {@link flatten} makes one dimension of. */
+export interface FlattenOptions {
+  /** Default: 0. */
+  startDim?: number | undefined;
+  /** The last one, itself included. Default: -1. */
+  endDim?: number | undefined;
+}
+
 /**
- * Makes one dimension of those from `startDim` to `endDim` (default: all of them; negative ones count
- * from the end). 0 dimensions become [1].
+ * Makes one dimension of those from `startDim` to `endDim` (default: all of them; negative ones
+ * count from the end), given in this order or as options. 0 dimensions become [1].
  * @throws ShapeError where a dimension is out of range, or the two are in the wrong order.
  */
-export function flatten(x: Tensor, startDim = 0, endDim = -1): Tensor {
+export function flatten(
+  x: Tensor,
+  ...range: [options?: FlattenOptions] | [startDim: number, endDim?: number]
+): Tensor {
   checkTensor(x, "flatten");
+  x.assertUsable("flatten");
+  const [first, last] = range;
+  const given = typeof first === "object" ? first : { startDim: first, endDim: last };
+  checkOptions("flatten", given, ["startDim", "endDim"]);
+  const { startDim = 0, endDim = -1 } = given;
   const rank = x.shape.length;
   const start = normalizeDim(startDim, rank, "flatten");
   const end = normalizeDim(endDim, rank, "flatten");
@@ -144,17 +170,18 @@ export function transpose(x: Tensor, dim0: number, dim1: number): Tensor {
 }
 
 /**
- * Puts dimension `dims[i]` at place i. A view.
+ * Puts dimension `dims[i]` at place i; `dims` is a list or several numbers. A view.
  * @throws ShapeError unless every dimension is named once.
  */
-export function permute(x: Tensor, dims: readonly number[]): Tensor {
+export function permute(x: Tensor, ...order: List): Tensor {
   checkTensor(x, "permute");
   const rank = x.shape.length;
+  const dims = listOf(order);
   const given: unknown = dims;
   if (!Array.isArray(given) || given.length !== rank) {
     throw new ShapeError(
       `permute: expected the ${rank} dimensions of input ${formatShape(x.shape)} in a new order, ` +
-        `got [${String(dims)}]`,
+        `got ${Array.isArray(given) ? formatShape(dims) : describe(given)}`,
       { op: "permute" },
     );
   }
@@ -172,12 +199,13 @@ export function permute(x: Tensor, dims: readonly number[]): Tensor {
 }
 
 /**
- * Repeats dimensions of length 1, and adds dimensions in front, up to `shape`, without copying; -1
- * keeps an extent. A view in which elements share memory.
+ * Repeats dimensions of length 1, and adds dimensions in front, up to `shape`, a list or several
+ * numbers, without copying; -1 keeps an extent. A view in which elements share memory.
  * @throws ShapeError where `x` does not broadcast to `shape`.
  */
-export function expand(x: Tensor, shape: Shape): Tensor {
+export function expand(x: Tensor, ...extents: List): Tensor {
   checkTensor(x, "expand");
+  const shape = listOf(extents);
   const list: unknown = shape;
   const lead = Array.isArray(list) ? list.length - x.shape.length : 0;
   const target = checkShape(
@@ -200,13 +228,25 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   return y === x ? viewOf("expand", x, 0, target, expandStrides(x, target), identity) : y;
 }
 
+/** Options of {@link squeeze}. */
+export interface SqueezeOptions {
+  /** One dimension or several, where they are not given by themselves. Default: all of length 1. */
+  dim?: number | readonly number[] | undefined;
+}
+
 /**
- * Drops dimensions of length 1: `dim` (one or several), where they have that length, or all of them.
- * A view.
+ * Drops dimensions of length 1: `dim` (one or several, by itself or as `{ dim }`), where they have
+ * that length, or all of them. A view.
  */
-export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
+export function squeeze(x: Tensor, dim?: number | readonly number[] | SqueezeOptions): Tensor {
   checkTensor(x, "squeeze");
-  const dims = normalizeDims(dim, x.shape.length, "squeeze");
+  const { dim: given } = optionsWithDim<number | readonly number[], SqueezeOptions>(
+    "squeeze",
+    dim,
+    undefined,
+    ["dim"],
+  );
+  const dims = normalizeDims(given, x.shape.length, "squeeze");
   const from = x.shape;
   const shape: number[] = [];
   const strides: number[] = [];
@@ -218,10 +258,10 @@ export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
   return viewOf("squeeze", x, 0, shape, strides, (g) => reshape(g, from));
 }
 
-/** Inserts a dimension of length 1 before place `dim`; -1 puts it last. A view. */
-export function unsqueeze(x: Tensor, dim: number): Tensor {
+/** Inserts a dimension of length 1 before place `dim`, or `{ dim }`; -1 puts it last. A view. */
+export function unsqueeze(x: Tensor, dim: number | Required<DimOptions>): Tensor {
   checkTensor(x, "unsqueeze");
-  const at = normalizeDim(dim, x.shape.length + 1, "unsqueeze");
+  const at = normalizeDim(dimOf("unsqueeze", dim, NaN), x.shape.length + 1, "unsqueeze");
   const insert = (list: readonly number[]): number[] => [
     ...list.slice(0, at),
     1,

@@ -5,7 +5,7 @@ import { defineOp, describe, runMany } from "../core/dispatch.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
 import { finfo, isHalfWidth, type DType } from "../dtype.js";
-import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
+import { ArgumentError, describe as describeValue, DTypeError, ShapeError } from "../errors.js";
 import { formatShape, numelOf, sameShape, type Shape } from "../shape.js";
 import { add, mul, sub } from "./binary.js";
 import { sumTo } from "./broadcast.js";
@@ -30,7 +30,7 @@ function checkNorm(name: string, x: Tensor, normalizedShape: number | Shape): Sh
   if (!Array.isArray(given) || given.length === 0) {
     throw new ArgumentError(
       `${name}: normalizedShape — expected a length or a list of lengths, got ` +
-        String(normalizedShape),
+        describeValue(normalizedShape),
       { op: name },
     );
   }
@@ -72,10 +72,10 @@ function checkParameter(
 }
 
 function epsOf(name: string, options: NormOptions, fallback: number): number {
-  checkOptions(name, options);
+  checkOptions(name, options, ["eps"]);
   const eps = options.eps ?? fallback;
   if (typeof eps === "number" && eps >= 0) return eps;
-  throw new ArgumentError(`${name}: eps — expected a number from 0 up, got ${String(eps)}`, {
+  throw new ArgumentError(`${name}: eps — expected a number from 0 up, got ${describeValue(eps)}`, {
     op: name,
   });
 }
@@ -168,10 +168,10 @@ function normalize(
 }
 
 /**
- * `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimensions, `normalizedShape` (a
- * number means one dimension). `weight` and `bias` have that shape and the dtype of x, or float32
- * where x has 16 bits. Shape and dtype of x; 16-bit floats are computed in float32 and rounded once.
- * Autocast runs it in float32.
+ * `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimensions, `normalizedShape`
+ * (a number means one dimension). `weight` and `bias` have that shape and the dtype of x, or
+ * float32 where x has 16 bits. Shape and dtype of x; 16-bit floats are computed in float32 and
+ * rounded once. Autocast runs it in float32.
  * @throws ShapeError where x does not end in `normalizedShape` or a parameter has another shape,
  * DTypeError where dtypes differ.
  */

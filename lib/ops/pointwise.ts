@@ -1,17 +1,18 @@
-// Element-wise functions of one tensor, forward and backward side by side. Backward runs fused where
-// nobody differentiates it again, and is made of recorded operations where somebody does.
+// Element-wise functions of one tensor, forward and backward side by side. Backward runs fused
+// where nobody differentiates it again, and is made of recorded operations where somebody does.
 
 import { context } from "../core/context.js";
 import { defineOp, describe, run } from "../core/dispatch.js";
+import { isOptions } from "../core/options.js";
 import { record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
-import { isFloating, type DType } from "../dtype.js";
-import { ArgumentError, DTypeError } from "../errors.js";
+import type { DType } from "../dtype.js";
+import { ArgumentError, describe as describeValue, DTypeError } from "../errors.js";
 import { add, ge, gt, le, mul, sub } from "./binary.js";
 import { to } from "./cast.js";
 import { checkOptions, checkTensor } from "./checks.js";
 import { UNARY, UNARY_GRAD } from "./kinds.js";
-import { floatResult } from "./promotion.js";
+import { floatResult, resultType } from "./promotion.js";
 
 type UnaryKind = keyof typeof UNARY;
 type UnaryGradKind = keyof typeof UNARY_GRAD;
@@ -203,41 +204,54 @@ export interface GeluOptions {
  * @throws ArgumentError for an unknown `approximate`.
  */
 export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
-  checkOptions("gelu", options);
+  checkOptions("gelu", options, ["approximate"]);
   const approximate: string = options.approximate ?? "none";
   if (approximate === "none") return geluErf(x);
   if (approximate === "tanh") return geluTanh(x);
   throw new ArgumentError(
-    `gelu: approximate — expected "none" or "tanh", got ${JSON.stringify(approximate)}`,
+    `gelu: approximate — expected "none" or "tanh", got ${describeValue(approximate)}`,
     { op: "gelu" },
   );
 }
 
 /** Bounds of {@link clamp}; at least one. */
 export interface ClampOptions {
-  min?: number;
-  max?: number;
+  min?: number | undefined;
+  max?: number | undefined;
+}
+
+/** The bounds as options, or minimum and maximum. */
+type Bounds = [options: ClampOptions] | [min: number | null | undefined, max?: number | null];
+
+function boundsOf(bounds: Bounds): ClampOptions {
+  const [first, last] = bounds;
+  if (isOptions(first)) {
+    checkOptions("clamp", first, ["min", "max"]);
+    return { min: first.min ?? undefined, max: first.max ?? undefined };
+  }
+  return { min: first ?? undefined, max: last ?? undefined };
 }
 
 /**
- * Limits every element to `[min, max]`; where `min > max` the result is `max`. Integers stay integers
- * when the bounds are whole. The gradient passes where `min <= x <= max`.
+ * Limits every element to `[min, max]`, given as `{ min, max }` or in this order; where `min > max`
+ * the result is `max`. Integers stay integers when the bounds are whole; bool becomes int64. The
+ * gradient passes where `min <= x <= max`.
  * @throws ArgumentError when neither bound is given or one is NaN.
  */
-export const clamp = defineOp("clamp", (x: Tensor, options: ClampOptions): Tensor => {
+export const clamp = defineOp("clamp", (x: Tensor, ...bounds: Bounds): Tensor => {
   checkTensor(x, "clamp");
-  checkOptions("clamp", options);
-  const { min, max } = options;
-  if ((min === undefined && max === undefined) || Number.isNaN(min) || Number.isNaN(max)) {
+  const { min, max } = boundsOf(bounds);
+  const isBound = (bound: unknown): boolean => typeof bound === "number" && !Number.isNaN(bound);
+  if (![min ?? max, max ?? min].every(isBound)) {
     throw new ArgumentError(
-      `clamp: expected min, max or both as numbers, got min ${String(min)}, max ${String(max)}`,
+      `clamp: expected min, max or both as numbers, got min ${describeValue(min)}, ` +
+        `max ${describeValue(max)}`,
       { op: "clamp" },
     );
   }
-  const whole = [min, max].every((bound) => bound === undefined || Number.isInteger(bound));
-  const input = isFloating(x.dtype) || whole ? x : to(x, "float32");
-  const bounds = [min === undefined ? 0 : 1, min ?? 0, max === undefined ? 0 : 1, max ?? 0];
-  const y = run("clamp", "clamp", [input], input.dtype, input.shape, bounds);
+  const input = to(x, resultType(x, ...[min, max].filter((bound) => bound !== undefined)));
+  const attrs = [min === undefined ? 0 : 1, min ?? 0, max === undefined ? 0 : 1, max ?? 0];
+  const y = run("clamp", "clamp", [input], input.dtype, input.shape, attrs);
   record("clamp", [input], [y], [input], ([g], [saved]) => {
     let gradInput = g!;
     if (min !== undefined) gradInput = mul(gradInput, to(ge(saved!, min), g!.dtype));

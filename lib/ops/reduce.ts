@@ -11,15 +11,18 @@ import { formatShape, normalizeDim, normalizeDims, reducedShape, type Shape } fr
 import { div, eq, mul, sub, where } from "./binary.js";
 import { broadcastTo } from "./broadcast.js";
 import { to } from "./cast.js";
-import { checkFloating, checkOptions, checkTensor } from "./checks.js";
+import { checkFloating, checkTensor, optionsWithDim } from "./checks.js";
 import { reshape } from "./movement.js";
 import { exp, isfinite } from "./pointwise.js";
 import { floatResult } from "./promotion.js";
 
+/** One dimension or several, from the end when negative; all of them where left out or `[]`. */
+export type Dims = number | readonly number[];
+
 /** What to reduce over. */
 export interface ReduceOptions {
-  /** One dimension or several, from the end when negative; all of them where left out or `[]`. */
-  dim?: number | readonly number[] | undefined;
+  /** The dimensions, where they do not stand in front of the options. */
+  dim?: Dims | null | undefined;
   /** Keeps the reduced dimensions, with length 1. Default: false. */
   keepdim?: boolean | undefined;
 }
@@ -34,15 +37,21 @@ export interface SumOptions extends ReduceOptions {
 export interface VarianceOptions extends ReduceOptions {
   /** The sum of squares is divided by the count minus this. Default: 1, the unbiased estimate. */
   correction?: number | undefined;
+  /** torch's older word for a correction of 1 (true) or 0 (false). */
+  unbiased?: boolean | undefined;
 }
 
 /** Options of {@link argmax} and {@link argmin}. */
 export interface ArgOptions {
-  /** The dimension; the flattened tensor where left out. */
+  /** The dimension, where it does not stand in front; the flattened tensor where left out. */
   dim?: number | undefined;
   /** Keeps the dimension, with length 1. Default: false. */
   keepdim?: boolean | undefined;
 }
+
+const REDUCE_OPTIONS = ["dim", "keepdim"];
+const SUM_OPTIONS = [...REDUCE_OPTIONS, "dtype"];
+const VARIANCE_OPTIONS = [...REDUCE_OPTIONS, "correction", "unbiased"];
 
 interface Reduction {
   readonly dims: readonly number[];
@@ -56,10 +65,10 @@ interface Reduction {
 }
 
 function reductionOf(name: string, x: Tensor, options: ReduceOptions): Reduction {
-  checkOptions(name, options);
   const { dim, keepdim = false } = options;
-  const all = dim === undefined || (typeof dim === "object" && dim.length === 0);
-  const dims = normalizeDims(all ? undefined : dim, x.shape.length, name);
+  const given = dim ?? undefined;
+  const all = typeof given === "object" && given.length === 0;
+  const dims = normalizeDims(all ? undefined : given, x.shape.length, name);
   let mask = 0;
   let count = 1;
   for (const d of dims) {
@@ -93,14 +102,17 @@ function sumTimes(
   return y;
 }
 
+/** A reduction's arguments after the tensor: dimensions, options, or both. */
+type Reduce<O> = (x: Tensor, dim?: Dims | O, options?: Omit<O, "dim">) => Tensor;
+
 /**
- * Sum over dimensions. Floats keep their dtype (16-bit ones are summed in float32 and rounded once),
- * integers and bool give int64, unless `dtype` is given. No elements give 0. Autocast runs it in
- * float32 unless `dtype` is given.
+ * Sum over dimensions. Floats keep their dtype (16-bit ones are summed in float32 and rounded
+ * once), integers and bool give int64, unless `dtype` is given. No elements give 0. Autocast runs
+ * it in float32 unless `dtype` is given.
  */
-export const sum = defineOp("sum", (x: Tensor, options: SumOptions = {}): Tensor => {
+export const sum: Reduce<SumOptions> = defineOp("sum", (x, dim, given): Tensor => {
   checkTensor(x, "sum");
-  checkOptions("sum", options);
+  const options = optionsWithDim<Dims, SumOptions>("sum", dim, given, SUM_OPTIONS);
   const natural = isFloating(x.dtype) ? x.dtype : "int64";
   const dtype = options.dtype === undefined ? natural : checkDType(options.dtype, "sum");
   return sumTimes("sum", x, reductionOf("sum", x, options), dtype, 1);
@@ -111,9 +123,9 @@ export const sum = defineOp("sum", (x: Tensor, options: SumOptions = {}): Tensor
  * or in `dtype`. No elements give NaN.
  * @throws DTypeError for integers and bool, unless `dtype` is floating point.
  */
-export const mean = defineOp("mean", (x: Tensor, options: SumOptions = {}): Tensor => {
+export const mean: Reduce<SumOptions> = defineOp("mean", (x, dim, given): Tensor => {
   checkTensor(x, "mean");
-  checkOptions("mean", options);
+  const options = optionsWithDim<Dims, SumOptions>("mean", dim, given, SUM_OPTIONS);
   const dtype = options.dtype === undefined ? x.dtype : checkDType(options.dtype, "mean");
   if (!isFloating(dtype)) {
     throw new DTypeError(
@@ -126,21 +138,30 @@ export const mean = defineOp("mean", (x: Tensor, options: SumOptions = {}): Tens
   return sumTimes("mean", x, reduction, dtype, 1 / reduction.count);
 });
 
+function correctionOf({ correction, unbiased }: VarianceOptions): number {
+  if (correction !== undefined && unbiased !== undefined) {
+    throw new ArgumentError("variance: expected one of correction and unbiased, got both", {
+      op: "variance",
+    });
+  }
+  if (unbiased !== undefined) return unbiased ? 1 : 0;
+  if (correction === undefined) return 1;
+  if (typeof correction === "number" && !Number.isNaN(correction)) return correction;
+  throw new ArgumentError(`variance: correction — expected a number, got ${String(correction)}`, {
+    op: "variance",
+  });
+}
+
 /**
  * Variance over dimensions: the average squared distance from the mean, with `correction` taken off
  * the count. dtype of x; 16-bit floats are computed in float32. NaN where the count is not larger
  * than the correction.
  * @throws DTypeError for integers and bool.
  */
-export const variance = defineOp("variance", (x: Tensor, options: VarianceOptions = {}): Tensor => {
+export const variance: Reduce<VarianceOptions> = defineOp("variance", (x, dim, given): Tensor => {
   checkFloating("variance", x);
-  checkOptions("variance", options);
-  const { correction = 1 } = options;
-  if (typeof correction !== "number" || Number.isNaN(correction)) {
-    throw new ArgumentError(`variance: correction — expected a number, got ${String(correction)}`, {
-      op: "variance",
-    });
-  }
+  const options = optionsWithDim<Dims, VarianceOptions>("variance", dim, given, VARIANCE_OPTIONS);
+  const correction = correctionOf(options);
   const { dims, mask, shape, keptShape, count } = reductionOf("variance", x, options);
   const y = run("variance", "variance", [x], x.dtype, shape, [mask, correction]);
   record("variance", [x], [y], [x], ([g], [saved]) => {
@@ -161,9 +182,10 @@ function checkNotEmpty(name: string, x: Tensor, dims: readonly number[]): void {
   );
 }
 
-function defineExtremum(name: "amax" | "amin"): (x: Tensor, options?: ReduceOptions) => Tensor {
-  return defineOp(name, (x: Tensor, options: ReduceOptions = {}): Tensor => {
+function defineExtremum(name: "amax" | "amin"): Reduce<ReduceOptions> {
+  return defineOp(name, (x: Tensor, dim?: Dims | ReduceOptions, given?: ReduceOptions): Tensor => {
     checkTensor(x, name);
+    const options = optionsWithDim<Dims, ReduceOptions>(name, dim, given, REDUCE_OPTIONS);
     const { dims, mask, shape, keptShape } = reductionOf(name, x, options);
     checkNotEmpty(name, x, dims);
     const y = run(name, name, [x], x.dtype, shape, [mask]);
@@ -190,10 +212,16 @@ export const amax = defineExtremum("amax");
  */
 export const amin = defineExtremum("amin");
 
-function position(name: string, op: NativeOp, x: Tensor, options: ArgOptions): Tensor {
+function position(
+  name: string,
+  op: NativeOp,
+  x: Tensor,
+  given: number | ArgOptions | undefined,
+  options: Omit<ArgOptions, "dim"> | undefined,
+): Tensor {
   checkTensor(x, name);
-  checkOptions(name, options);
-  const { dim, keepdim = false } = options;
+  const all = optionsWithDim<number, ArgOptions>(name, given, options, REDUCE_OPTIONS);
+  const { dim, keepdim = false } = all;
   const rank = x.shape.length;
   const flat = dim === undefined;
   const dims = flat ? normalizeDims(undefined, rank, name) : [normalizeDim(dim, rank, name)];
@@ -204,12 +232,16 @@ function position(name: string, op: NativeOp, x: Tensor, options: ArgOptions): T
 }
 
 /**
- * Position of the largest element, int64: along `dim`, or in the flattened tensor. The first of equal
- * ones; a NaN counts as larger than all.
+ * Position of the largest element, int64: along `dim`, or in the flattened tensor. The first of
+ * equal ones; a NaN counts as larger than all.
  * @throws ArgumentError when there is nothing to choose from.
  */
-export function argmax(x: Tensor, options: ArgOptions = {}): Tensor {
-  return position("argmax", "argmax", x, options);
+export function argmax(
+  x: Tensor,
+  dim?: number | ArgOptions,
+  options?: Omit<ArgOptions, "dim">,
+): Tensor {
+  return position("argmax", "argmax", x, dim, options);
 }
 
 /**
@@ -217,18 +249,24 @@ export function argmax(x: Tensor, options: ArgOptions = {}): Tensor {
  * equal ones; a NaN counts as smaller than all.
  * @throws ArgumentError when there is nothing to choose from.
  */
-export function argmin(x: Tensor, options: ArgOptions = {}): Tensor {
-  return position("argmin", "argmin", x, options);
+export function argmin(
+  x: Tensor,
+  dim?: number | ArgOptions,
+  options?: Omit<ArgOptions, "dim">,
+): Tensor {
+  return position("argmin", "argmin", x, dim, options);
 }
 
 /**
  * `log(sum(exp(x)))` over dimensions, without overflow. dtype of x (16-bit floats are computed in
- * float32); integers give float32. No elements give -Infinity. Autocast runs it in float32.
+ * float32); integers give the default dtype. No elements give -Infinity. Autocast runs it in
+ * float32.
  */
-export const logsumexp: (x: Tensor, options?: ReduceOptions) => Tensor = defineOp(
+export const logsumexp: Reduce<ReduceOptions> = defineOp(
   "logsumexp",
-  (x: Tensor, options: ReduceOptions = {}): Tensor => {
+  (x: Tensor, dim?: Dims | ReduceOptions, given?: ReduceOptions): Tensor => {
     checkTensor(x, "logsumexp");
+    const options = optionsWithDim<Dims, ReduceOptions>("logsumexp", dim, given, REDUCE_OPTIONS);
     const { dims, mask, shape, keptShape } = reductionOf("logsumexp", x, options);
     const y = run("logsumexp", "logsumexp", [x], floatResult(x.dtype), shape, [mask]);
     const half = isHalfWidth(x.dtype);

@@ -1,11 +1,12 @@
 // Views of parts of a tensor, and their gradients.
 
 import { runInPlace, view } from "../core/dispatch.js";
+import type { DimOptions } from "../core/options.js";
 import { gradOps, record } from "../core/tape.js";
 import type { Tensor } from "../core/tensor.js";
 import { ArgumentError, ShapeError } from "../errors.js";
 import { formatShape, normalizeDim } from "../shape.js";
-import { checkOptions, checkTensor } from "./checks.js";
+import { checkOptions, checkTensor, dimOf } from "./checks.js";
 import { cat } from "./concat.js";
 import { unsqueeze, viewOf } from "./movement.js";
 
@@ -51,13 +52,30 @@ function scattered(
   return y;
 }
 
+/** What {@link narrow} takes of a dimension. */
+export interface NarrowOptions {
+  dim: number;
+  /** The first element; counts from the end when negative. */
+  start: number;
+  /** Number of elements. */
+  length: number;
+}
+
 /**
- * `length` elements from `start` (from the end when negative) along `dim`. A view.
+ * `length` elements from `start` (from the end when negative) along `dim`, given in the order dim,
+ * start, length or as options. A view.
  * @throws ShapeError where they are not all there.
  */
-export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
+export function narrow(
+  x: Tensor,
+  ...range: [dim: number, start: number, length: number] | [options: NarrowOptions]
+): Tensor {
   checkTensor(x, "narrow");
   checkHasDims("narrow", x);
+  const [first] = range;
+  if (typeof first === "object") checkOptions("narrow", first, ["dim", "start", "length"]);
+  const { dim, start, length } =
+    typeof first === "object" ? first : { dim: first, start: range[1]!, length: range[2]! };
   const along = normalizeDim(dim, x.shape.length, "narrow");
   const extent = x.shape[along]!;
   const from = start < 0 ? start + extent : start;
@@ -103,26 +121,17 @@ function sliceBound(value: number | null | undefined, extent: number, fallback: 
  * `{ dim, start, end, step }`, or the four in this order. A view.
  * @throws ArgumentError for a step below 1 or bounds that are not whole.
  */
-export function slice(x: Tensor, options: SliceOptions): Tensor;
 export function slice(
   x: Tensor,
-  dim: number,
-  start?: number | null,
-  end?: number | null,
-  step?: number,
-): Tensor;
-export function slice(
-  x: Tensor,
-  dimOrOptions: number | SliceOptions,
-  start?: number | null,
-  end?: number | null,
-  step?: number,
+  ...range:
+    | [options: SliceOptions]
+    | [dim: number, start?: number | null, end?: number | null, step?: number]
 ): Tensor {
   checkTensor(x, "slice");
   checkHasDims("slice", x);
-  const options =
-    typeof dimOrOptions === "number" ? { dim: dimOrOptions, start, end, step } : dimOrOptions;
-  checkOptions("slice", options);
+  const [first, start, end, step] = range;
+  const options = typeof first === "number" ? { dim: first, start, end, step } : first;
+  checkOptions("slice", options, ["dim", "start", "end", "step"]);
   const along = normalizeDim(options.dim ?? 0, x.shape.length, "slice");
   const extent = x.shape[along]!;
   const stride = options.step ?? 1;
@@ -137,14 +146,27 @@ export function slice(
   return strided("slice", x, along, length === 0 ? 0 : from, length, stride);
 }
 
+/** What {@link select} takes of a dimension. */
+export interface SelectOptions {
+  dim: number;
+  /** The place; counts from the end when negative. */
+  index: number;
+}
+
 /**
  * The part of `x` at place `index` (from the end when negative) of dimension `dim`, which does not
- * appear in the result. A view.
+ * appear in the result; given in the order dim, index or as options. A view.
  * @throws ShapeError where there is no such place.
  */
-export function select(x: Tensor, dim: number, index: number): Tensor {
+export function select(
+  x: Tensor,
+  ...place: [dim: number, index: number] | [options: SelectOptions]
+): Tensor {
   checkTensor(x, "select");
   checkHasDims("select", x);
+  const [first] = place;
+  if (typeof first === "object") checkOptions("select", first, ["dim", "index"]);
+  const { dim, index } = typeof first === "object" ? first : { dim: first, index: place[1]! };
   const along = normalizeDim(dim, x.shape.length, "select");
   const extent = x.shape[along]!;
   if (!Number.isInteger(index) || index < -extent || index >= extent) {
@@ -175,16 +197,22 @@ function pieces(name: string, x: Tensor, sizes: readonly number[], dim: number):
 }
 
 /**
- * Cuts a dimension into pieces: of `sizes` where that is a list, which must add up to the extent, else
- * of `sizes` elements each, the last one of what is left. Views.
+ * Cuts a dimension (default 0; by itself or as `{ dim }`) into pieces: of `sizes` where that is a
+ * list, which must add up to the extent, else of `sizes` elements each, the last one of what is
+ * left. Views.
  * @throws ShapeError where the sizes do not fit.
  */
-export function split(x: Tensor, sizes: number | readonly number[], dim = 0): Tensor[] {
+export function split(
+  x: Tensor,
+  sizes: number | readonly number[],
+  dim?: number | DimOptions,
+): Tensor[] {
   checkTensor(x, "split");
   checkHasDims("split", x);
-  const along = normalizeDim(dim, x.shape.length, "split");
+  const along = normalizeDim(dimOf("split", dim), x.shape.length, "split");
   const extent = x.shape[along]!;
-  const list = typeof sizes === "number" ? sizesOf(extent, sizes) : sizes;
+  const given: unknown = typeof sizes === "number" ? sizesOf(extent, sizes) : sizes;
+  const list = Array.isArray(given) ? (given as number[]) : [NaN];
   const whole = list.every((size) => Number.isInteger(size) && size >= 0);
   if (!whole || list.reduce((total, size) => total + size, 0) !== extent) {
     throw new ShapeError(
@@ -205,10 +233,11 @@ function sizesOf(extent: number, size: number): number[] {
 }
 
 /**
- * Cuts a dimension into at most `chunks` pieces of one size, the last one of what is left. Views.
+ * Cuts a dimension (default 0; by itself or as `{ dim }`) into at most `chunks` pieces of one size,
+ * the last one of what is left. Views.
  * @throws ArgumentError unless `chunks` is a whole number from 1 up.
  */
-export function chunk(x: Tensor, chunks: number, dim = 0): Tensor[] {
+export function chunk(x: Tensor, chunks: number, dim?: number | DimOptions): Tensor[] {
   checkTensor(x, "chunk");
   checkHasDims("chunk", x);
   if (!Number.isSafeInteger(chunks) || chunks < 1) {
@@ -216,7 +245,7 @@ export function chunk(x: Tensor, chunks: number, dim = 0): Tensor[] {
       op: "chunk",
     });
   }
-  const along = normalizeDim(dim, x.shape.length, "chunk");
+  const along = normalizeDim(dimOf("chunk", dim), x.shape.length, "chunk");
   const extent = x.shape[along]!;
   // As in torch, an empty dimension gives all the chunks that were asked for.
   if (extent === 0) return pieces("chunk", x, new Array<number>(chunks).fill(0), along);

@@ -8,26 +8,32 @@ import { checkDType, isFloating, type DType } from "../dtype.js";
 import { DTypeError } from "../errors.js";
 import { normalizeDim } from "../shape.js";
 import { mul, sub } from "./binary.js";
-import { checkOptions, checkTensor } from "./checks.js";
+import { checkTensor, optionsWithDim } from "./checks.js";
 import { exp } from "./pointwise.js";
 import { sum } from "./reduce.js";
 
 /** Options of {@link softmax} and {@link logSoftmax}. */
 export interface SoftmaxOptions {
-  /** The dimension whose elements add up to 1. Default: the last one. */
+  /** Its elements add up to 1; where it does not stand in front. Default: the last one. */
   dim?: number | undefined;
   /** dtype of the result. Default: that of x. */
   dtype?: DType | undefined;
 }
 
-function defineSoftmax(
-  name: "softmax" | "logSoftmax",
-  isLog: boolean,
-): (x: Tensor, options?: SoftmaxOptions) => Tensor {
+/** A dimension, options, or both. */
+type Softmax = (
+  x: Tensor,
+  dim?: number | SoftmaxOptions,
+  options?: Omit<SoftmaxOptions, "dim">,
+) => Tensor;
+
+const OPTIONS = ["dim", "dtype"];
+
+function defineSoftmax(name: "softmax" | "logSoftmax", isLog: boolean): Softmax {
   const log = isLog ? 1 : 0;
-  return defineOp(name, (x: Tensor, options: SoftmaxOptions = {}): Tensor => {
+  return defineOp(name, (x, given, others): Tensor => {
     checkTensor(x, name);
-    checkOptions(name, options);
+    const options = optionsWithDim<number, SoftmaxOptions>(name, given, others, OPTIONS);
     const dtype = options.dtype === undefined ? x.dtype : checkDType(options.dtype, name);
     if (!isFloating(dtype)) {
       throw new DTypeError(`${name}: expected a floating-point dtype, got ${describe(x)}`, {

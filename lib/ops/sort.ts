@@ -1,5 +1,5 @@
-// Functions along one dimension that depend on order: running sums, sorting, the largest elements, and
-// drawing by weight.
+// Functions along one dimension that depend on order: running sums, sorting, the largest elements,
+// and drawing by weight.
 
 import { drawRandom } from "../core/context.js";
 import { defineOp, describe, run, runMany } from "../core/dispatch.js";
@@ -9,7 +9,7 @@ import type { Tensor } from "../core/tensor.js";
 import { checkDType, isFloating, type DType } from "../dtype.js";
 import { ArgumentError, ShapeError } from "../errors.js";
 import { normalizeDim, type Shape } from "../shape.js";
-import { checkFloating, checkOptions, checkTensor } from "./checks.js";
+import { checkFloating, checkOptions, checkTensor, optionsWithDim } from "./checks.js";
 import { scatterAdd } from "./indexing.js";
 import { reshape } from "./movement.js";
 
@@ -35,11 +35,10 @@ function cumulate(x: Tensor, dim: number, dtype: DType, reverse: boolean): Tenso
  */
 export const cumsum = defineOp(
   "cumsum",
-  (x: Tensor, dim: number | CumsumOptions, options: CumsumOptions = {}): Tensor => {
+  (x: Tensor, dim: number | CumsumOptions, options?: Omit<CumsumOptions, "dim">): Tensor => {
     checkTensor(x, "cumsum");
-    checkOptions("cumsum", options);
-    const given = typeof dim === "number" ? { ...options, dim } : dim;
-    checkOptions("cumsum", given);
+    const names = ["dim", "dtype"];
+    const given = optionsWithDim<number, CumsumOptions>("cumsum", dim, options, names);
     if (given.dim === undefined) {
       throw new ArgumentError("cumsum: expected a dimension, got none", { op: "cumsum" });
     }
@@ -91,17 +90,22 @@ export interface SortOptions {
 }
 
 /**
- * The elements in order along `dim`, and their places before: `{ values, indices }`, of the shape of x.
- * Equal elements keep their order; NaN counts as larger than all. The gradient flows through values.
+ * The elements in order along `dim`, and their places before: `{ values, indices }`, of the shape
+ * of x. Equal elements keep their order; NaN counts as larger than all. The gradient flows through
+ * values.
  */
-export const sort = defineOp("sort", (x: Tensor, options: SortOptions = {}): Ordered => {
-  checkTensor(x, "sort");
-  checkOptions("sort", options);
-  const along = normalizeDim(options.dim ?? -1, x.shape.length, "sort");
-  const flag = options.descending === true ? 1 : 0;
-  if (x.shape.length > 0) return order("sort", x, along, x.shape, [along, flag]);
-  return tidy(() => withoutDims(order("sort", reshape(x, [1]), 0, [1], [0, flag])));
-});
+export const sort = defineOp(
+  "sort",
+  (x: Tensor, dim?: number | SortOptions, given?: Omit<SortOptions, "dim">): Ordered => {
+    checkTensor(x, "sort");
+    const names = ["dim", "descending"];
+    const options = optionsWithDim<number, SortOptions>("sort", dim, given, names);
+    const along = normalizeDim(options.dim ?? -1, x.shape.length, "sort");
+    const flag = options.descending === true ? 1 : 0;
+    if (x.shape.length > 0) return order("sort", x, along, x.shape, [along, flag]);
+    return tidy(() => withoutDims(order("sort", reshape(x, [1]), 0, [1], [0, flag])));
+  },
+);
 
 /** Options of {@link topk}. */
 export interface TopkOptions {
@@ -111,15 +115,23 @@ export interface TopkOptions {
   largest?: boolean | undefined;
 }
 
+type Topk = (
+  x: Tensor,
+  k: number,
+  dim?: number | TopkOptions,
+  options?: Omit<TopkOptions, "dim">,
+) => Ordered;
+
 /**
- * The `k` largest (smallest) elements along `dim`, in order, and their places: `{ values, indices }`,
- * of the shape of x with k along `dim`. NaN counts as larger than all. The gradient flows through
- * values.
+ * The `k` largest (smallest) elements along `dim`, in order, and their places: `{ values, indices
+ * }`, of the shape of x with k along `dim`. NaN counts as larger than all. The gradient flows
+ * through values.
  * @throws ArgumentError where there are no `k` elements.
  */
-export const topk = defineOp("topk", (x: Tensor, k: number, options: TopkOptions = {}): Ordered => {
+export const topk: Topk = defineOp("topk", (x, k, dim, given): Ordered => {
   checkTensor(x, "topk");
-  checkOptions("topk", options);
+  const names = ["dim", "largest"];
+  const options = optionsWithDim<number, TopkOptions>("topk", dim, given, names);
   const along = normalizeDim(options.dim ?? -1, x.shape.length, "topk");
   const extent = x.shape[along] ?? 1;
   if (!Number.isInteger(k) || k < 0 || k > extent) {
@@ -144,8 +156,8 @@ export interface MultinomialOptions {
 }
 
 /**
- * Draws `samples` places in proportion to `weights` [n], or [rows, n] for each row: int64 [samples], or
- * [rows, samples]. The weights need not add up to 1. Not differentiable.
+ * Draws `samples` places in proportion to `weights` [n], or [rows, n] for each row: int64
+ * [samples], or [rows, samples]. The weights need not add up to 1. Not differentiable.
  * @throws ArgumentError for weights that are negative, not finite or all 0, and for more samples
  * without replacement than there are weights other than 0; DTypeError for weights that are not
  * floating point; ShapeError for other ranks.
@@ -157,7 +169,7 @@ export function multinomial(
 ): Tensor {
   const name = "multinomial";
   checkFloating(name, weights, "weights");
-  checkOptions(name, options);
+  checkOptions(name, options, ["replacement"]);
   const { shape } = weights;
   if (shape.length !== 1 && shape.length !== 2) {
     throw new ShapeError(`${name}: expected weights [n] or [rows, n], got ${describe(weights)}`, {

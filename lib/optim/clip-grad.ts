@@ -1,5 +1,6 @@
 // Clipping of gradients, by their norm and by value: each one native call over all of them.
 
+import { checkOptions } from "../core/options.js";
 import { run, runInPlace } from "../core/dispatch.js";
 import { noGrad } from "../core/context.js";
 import { tidy } from "../core/scope.js";
@@ -91,9 +92,11 @@ function checkFinite(op: string, byDevice: Map<Device, Tensor[]>, total: Tensor)
 export function clipGradNorm(
   parameters: Tensor | Iterable<Tensor>,
   maxNorm: number,
-  { normType = 2, errorIfNonfinite = false }: ClipGradNormOptions = {},
+  options: ClipGradNormOptions = {},
 ): Tensor {
   const op = "clipGradNorm";
+  checkOptions(op, options, ["normType", "errorIfNonfinite"]);
+  const { normType = 2, errorIfNonfinite = false } = options;
   checkBound(op, "maxNorm", maxNorm);
   if (typeof normType !== "number" || !(normType > 0)) {
     throw new ArgumentError(

@@ -2,6 +2,7 @@
 // formulas are in schedules.ts.
 
 import { ArgumentError, CheckpointError, describe } from "../errors.js";
+import { checkFunction } from "../core/context.js";
 import type { Optimizer, StepOutcome } from "./optimizer.js";
 
 /** The learning rate of group `group` at `step`, where it would be `baseLr` without a schedule. */
@@ -26,6 +27,13 @@ export interface ScheduleOptions {
 /** What a schedule needs of an optimizer; the one that Fabric gives back has it too. */
 export type ScheduledOptimizer = Pick<Optimizer, "paramGroups" | "defaults" | "beforeGroupsRead">;
 
+/** Throws ArgumentError for what has no groups of parameters. */
+export function checkOptimizer(optimizer: unknown, op: string): void {
+  const { paramGroups } = (optimizer ?? {}) as Partial<ScheduledOptimizer>;
+  if (Array.isArray(paramGroups)) return;
+  throw new ArgumentError(`${op}: expected an optimizer, got ${describe(optimizer)}`, { op });
+}
+
 /**
  * Sets the learning rate of every group by a schedule, starting with step 0 as it is made. Call
  * `step()` after each step of the optimizer.
@@ -42,11 +50,10 @@ export class LRScheduler {
   private epoch: number;
   private pending: StepOutcome[] = [];
 
-  constructor(
-    optimizer: ScheduledOptimizer,
-    schedule: Schedule,
-    { lastEpoch = -1 }: ScheduleOptions = {},
-  ) {
+  constructor(optimizer: ScheduledOptimizer, schedule: Schedule, options: ScheduleOptions = {}) {
+    checkOptimizer(optimizer, "LRScheduler");
+    checkFunction(schedule, "LRScheduler");
+    const { lastEpoch = -1 } = options;
     if (!Number.isInteger(lastEpoch) || lastEpoch < -1) {
       throw new ArgumentError(
         `LRScheduler: lastEpoch — expected a whole number of at least -1, got ` +

@@ -1,12 +1,14 @@
 // What all optimizers share: groups, state, gradients, and the two ways to step, on gradients as
 // they are and on scaled ones that may have overflowed.
 
-import { enableGrad, noGrad } from "../core/context.js";
+import { checkOptions, isOptions } from "../core/options.js";
+import { checkFunction, enableGrad, noGrad } from "../core/context.js";
 import { keep, outsideScopes } from "../core/scope.js";
 import { Tensor } from "../core/tensor.js";
 import type { Device, DType } from "../dtype.js";
 import { ArgumentError, DTypeError, ShapeError, describe, formatShape } from "../errors.js";
 import { sameShape } from "../shape.js";
+import { checkTensor } from "../ops/checks.js";
 import {
   checkOption,
   collectParameters,
@@ -75,7 +77,8 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   }
 
   private entriesOf(params: Params<G>): Parameters<typeof isGroupInput<G>>[0][] {
-    const iterable = typeof params === "object" && Symbol.iterator in params;
+    const given: unknown = params;
+    const iterable = typeof given === "object" && given !== null && Symbol.iterator in given;
     if (iterable && !((params as unknown) instanceof Tensor)) return [...params];
     throw new ArgumentError(
       `${this.name}: params — expected a list of tensors, of [name, tensor] pairs or of groups, ` +
@@ -102,6 +105,12 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
    * @throws ArgumentError for a parameter that is here already, or an option out of its range.
    */
   addParamGroup(input: ParamGroupInput<G>): void {
+    if (!isOptions(input) || !("params" in input)) {
+      throw new ArgumentError(
+        `${this.name}.addParamGroup: expected a group with params, got ${describe(input)}`,
+        { op: `${this.name}.addParamGroup` },
+      );
+    }
     const { params, names } = collectParameters(
       this.name,
       input.params,
@@ -152,6 +161,7 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
   step(): undefined;
   step<T>(closure: () => T): T;
   step<T>(closure?: () => T): T | undefined {
+    if (closure !== undefined) checkFunction(closure, `${this.name}.step`);
     const result = closure === undefined ? undefined : enableGrad(closure);
     this.update(null, null);
     return result;
@@ -165,6 +175,7 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
    */
   stepScaled(gradScale: Tensor | null, foundInf: Tensor): void {
     for (const scalar of gradScale === null ? [foundInf] : [gradScale, foundInf]) {
+      checkTensor(scalar, `${this.name}.stepScaled`);
       if (scalar.dtype !== "float32" || scalar.numel !== 1) {
         throw new ArgumentError(
           `${this.name}.stepScaled: expected one float32 element, got ${scalar.dtype} ` +
@@ -180,7 +191,9 @@ export abstract class Optimizer<G extends ParamGroup = ParamGroup> {
    * Releases all gradients, so that the next backward writes new ones; or fills them with 0. Who
    * still needs a gradient clones it before.
    */
-  zeroGrad({ setToNull = true, setToNone = setToNull }: ZeroGradOptions = {}): void {
+  zeroGrad(options: ZeroGradOptions = {}): void {
+    checkOptions(`${this.name}.zeroGrad`, options, ["setToNone", "setToNull"]);
+    const { setToNull = true, setToNone = setToNull } = options;
     for (const { parameter, grad } of this.gradients()) {
       if (setToNone) {
         parameter.grad = null;

@@ -108,7 +108,14 @@ export function collectParameters(
   params: Tensor | Iterable<Tensor | NamedParameter>,
   seen: ReadonlySet<Tensor>,
 ): { params: Tensor[]; names: Map<Tensor, string> } {
-  const list = params instanceof Tensor ? [params] : [...params];
+  const given: unknown = params instanceof Tensor ? [params] : params;
+  if (typeof given !== "object" || given === null || !(Symbol.iterator in given)) {
+    throw new ArgumentError(
+      `${op}: params — expected a tensor or a list of them, got ${describe(params)}`,
+      { op },
+    );
+  }
+  const list = [...(given as Iterable<Tensor | NamedParameter>)];
   const names = new Map<Tensor, string>();
   const own = new Set<Tensor>();
   const tensors = list.map((entry, i) => {

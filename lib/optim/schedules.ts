@@ -2,7 +2,13 @@
 // (optimization.py); the others are torch's, in closed form. All are stepped once per update.
 
 import { ArgumentError, describe } from "../errors.js";
-import { LRScheduler, type ScheduledOptimizer, type ScheduleOptions } from "./lr-scheduler.js";
+import { checkOptions } from "../core/options.js";
+import {
+  checkOptimizer,
+  LRScheduler,
+  type ScheduledOptimizer,
+  type ScheduleOptions,
+} from "./lr-scheduler.js";
 
 function checkNumber(op: string, name: string, value: unknown, valid: boolean, what: string): void {
   if (typeof value === "number" && valid) return;
@@ -24,12 +30,42 @@ function checkFinite(op: string, name: string, value: unknown): void {
 export interface WarmupOptions extends ScheduleOptions {
   /** Steps until the rate is reached; default 0. */
   warmupSteps?: number;
+  /** The same by Hugging Face's name. */
+  numWarmupSteps?: number;
 }
 
-/** Options of schedules with an end. */
+/** Options of schedules with an end, one of the two. */
 export interface DecayOptions extends WarmupOptions {
   /** Steps of the whole training, warmup included. */
-  totalSteps: number;
+  totalSteps?: number;
+  /** The same by Hugging Face's name. */
+  numTrainingSteps?: number;
+}
+
+const WARMUP = ["lastEpoch", "warmupSteps", "numWarmupSteps"];
+const DECAY = [...WARMUP, "totalSteps", "numTrainingSteps"];
+
+/** Checks what a schedule is made of; returns the steps under one name. */
+function settingsOf<O extends DecayOptions>(
+  name: string,
+  optimizer: ScheduledOptimizer,
+  options: O,
+  names: readonly string[],
+): O & { warmupSteps: number; totalSteps: number } {
+  const op = `lrScheduler.${name}`;
+  checkOptimizer(optimizer, op);
+  checkOptions(op, options, names);
+  for (const [ours, theirs] of [
+    ["warmupSteps", "numWarmupSteps"],
+    ["totalSteps", "numTrainingSteps"],
+  ] as const) {
+    if (options[ours] === undefined || options[theirs] === undefined) continue;
+    throw new ArgumentError(`${op}: ${ours} and ${theirs} are the same, got both`, { op });
+  }
+  const { warmupSteps = options.numWarmupSteps ?? 0 } = options;
+  // Where there is an end, its check refuses what is left out.
+  const totalSteps = (options.totalSteps ?? options.numTrainingSteps)!;
+  return { ...options, warmupSteps, totalSteps };
 }
 
 type Factor = (step: number) => number;
@@ -45,10 +81,9 @@ function byFactor(
 /** The rise, and after it `decay` of how much of the rest is behind: 0 to 1 and beyond. */
 function warmupThen(
   op: string,
-  options: DecayOptions,
+  { warmupSteps, totalSteps }: { warmupSteps: number; totalSteps: number },
   decay: (progress: number) => number,
 ): Factor {
-  const { warmupSteps = 0, totalSteps } = options;
   checkSteps(op, "warmupSteps", warmupSteps);
   checkSteps(op, "totalSteps", totalSteps);
   return (step) =>
@@ -59,7 +94,7 @@ function warmupThen(
 
 /** A constant rate after warmup. */
 export function constant(optimizer: ScheduledOptimizer, options: WarmupOptions = {}): LRScheduler {
-  const { warmupSteps = 0 } = options;
+  const { warmupSteps } = settingsOf("constant", optimizer, options, WARMUP);
   checkSteps("constant", "warmupSteps", warmupSteps);
   return byFactor(optimizer, options, (step) =>
     step < warmupSteps ? step / Math.max(1, warmupSteps) : 1,
@@ -68,7 +103,7 @@ export function constant(optimizer: ScheduledOptimizer, options: WarmupOptions =
 
 /** After warmup linearly down to 0 at `totalSteps`. */
 export function linear(optimizer: ScheduledOptimizer, options: DecayOptions): LRScheduler {
-  const { warmupSteps = 0, totalSteps } = options;
+  const { warmupSteps, totalSteps } = settingsOf("linear", optimizer, options, DECAY);
   checkSteps("linear", "warmupSteps", warmupSteps);
   checkSteps("linear", "totalSteps", totalSteps);
   return byFactor(optimizer, options, (step) =>
@@ -88,10 +123,11 @@ export interface CosineOptions extends DecayOptions {
 
 /** After warmup down along a cosine. */
 export function cosine(optimizer: ScheduledOptimizer, options: CosineOptions): LRScheduler {
-  const { cycles = 0.5, minLrRate = 0 } = options;
+  const settings = settingsOf("cosine", optimizer, options, [...DECAY, "cycles", "minLrRate"]);
+  const { cycles = 0.5, minLrRate = 0 } = settings;
   checkSteps("cosine", "cycles", cycles);
   checkNumber("cosine", "minLrRate", minLrRate, minLrRate >= 0 && minLrRate <= 1, "0 to 1");
-  const factor = warmupThen("cosine", options, (progress) => {
+  const factor = warmupThen("cosine", settings, (progress) => {
     const wave = 0.5 * (1 + Math.cos(Math.PI * cycles * 2 * progress));
     return Math.max(0, wave * (1 - minLrRate) + minLrRate);
   });
@@ -109,9 +145,11 @@ export function cosineWithHardRestarts(
   optimizer: ScheduledOptimizer,
   options: HardRestartOptions,
 ): LRScheduler {
-  const { cycles = 1 } = options;
-  checkSteps("cosineWithHardRestarts", "cycles", cycles);
-  const factor = warmupThen("cosineWithHardRestarts", options, (progress) =>
+  const name = "cosineWithHardRestarts";
+  const settings = settingsOf(name, optimizer, options, [...DECAY, "cycles"]);
+  const { cycles = 1 } = settings;
+  checkSteps(name, "cycles", cycles);
+  const factor = warmupThen(name, settings, (progress) =>
     progress >= 1 ? 0 : Math.max(0, 0.5 * (1 + Math.cos(Math.PI * ((cycles * progress) % 1)))),
   );
   return byFactor(optimizer, options, factor);
@@ -130,12 +168,13 @@ export interface PolynomialOptions extends DecayOptions {
  * @throws ArgumentError unless the optimizer's rate is above `lrEnd`.
  */
 export function polynomial(optimizer: ScheduledOptimizer, options: PolynomialOptions): LRScheduler {
-  const { lrEnd = 1e-7, power = 1 } = options;
+  const settings = settingsOf("polynomial", optimizer, options, [...DECAY, "lrEnd", "power"]);
+  const { lrEnd = 1e-7, power = 1 } = settings;
   const lr = optimizer.defaults.lr;
   checkSteps("polynomial", "lrEnd", lrEnd);
   checkFinite("polynomial", "power", power);
   checkNumber("polynomial", "lrEnd", lrEnd, lrEnd < lr, `a rate below the optimizer's, ${lr}`);
-  const factor = warmupThen("polynomial", options, (progress) =>
+  const factor = warmupThen("polynomial", settings, (progress) =>
     progress > 1 ? lrEnd / lr : ((lr - lrEnd) * (1 - progress) ** power + lrEnd) / lr,
   );
   return byFactor(optimizer, options, factor);
@@ -152,7 +191,7 @@ export function inverseSqrt(
   optimizer: ScheduledOptimizer,
   options: InverseSqrtOptions = {},
 ): LRScheduler {
-  const { warmupSteps = 0 } = options;
+  const { warmupSteps } = settingsOf("inverseSqrt", optimizer, options, [...WARMUP, "timescale"]);
   const { timescale = warmupSteps > 0 ? warmupSteps : 10_000 } = options;
   checkSteps("inverseSqrt", "warmupSteps", warmupSteps);
   checkNumber("inverseSqrt", "timescale", timescale, timescale > 0, "a number above 0");
@@ -169,10 +208,12 @@ export function lambdaLR(
   factor: Factor | readonly Factor[],
   options: ScheduleOptions = {},
 ): LRScheduler {
+  settingsOf("lambdaLR", optimizer, options, ["lastEpoch"]);
   const groups = optimizer.paramGroups.length;
-  const factors: readonly Factor[] =
+  const given: unknown =
     typeof factor === "function" ? Array.from({ length: groups }, () => factor) : factor;
-  if ((factors as unknown) === null || factors.length !== groups) {
+  const factors = Array.isArray(given) ? (given as Factor[]) : [];
+  if (factors.length !== groups) {
     throw new ArgumentError(
       `lrScheduler.lambdaLR: expected a function, or one for each of ${groups} groups, got ` +
         describe(factor),
@@ -191,6 +232,7 @@ export interface StepLROptions extends ScheduleOptions {
 
 /** Times `gamma` every `stepSize` steps. */
 export function stepLR(optimizer: ScheduledOptimizer, options: StepLROptions): LRScheduler {
+  settingsOf("stepLR", optimizer, options, ["lastEpoch", "stepSize", "gamma"]);
   const { stepSize, gamma = 0.1 } = options;
   checkNumber("stepLR", "stepSize", stepSize, stepSize > 0, "a number above 0");
   checkFinite("stepLR", "gamma", gamma);
@@ -209,6 +251,7 @@ export function multiStepLR(
   optimizer: ScheduledOptimizer,
   options: MultiStepLROptions,
 ): LRScheduler {
+  settingsOf("multiStepLR", optimizer, options, ["lastEpoch", "milestones", "gamma"]);
   const { milestones, gamma = 0.1 } = options;
   if (!Array.isArray(milestones))
     checkNumber("multiStepLR", "milestones", milestones, false, "a list");
@@ -233,6 +276,7 @@ export function exponentialLR(
   optimizer: ScheduledOptimizer,
   options: ExponentialLROptions,
 ): LRScheduler {
+  settingsOf("exponentialLR", optimizer, options, ["lastEpoch", "gamma"]);
   const { gamma } = options;
   checkFinite("exponentialLR", "gamma", gamma);
   return byFactor(optimizer, options, (step) => gamma ** step);
@@ -251,6 +295,7 @@ export function cosineAnnealingLR(
   optimizer: ScheduledOptimizer,
   options: CosineAnnealingLROptions,
 ): LRScheduler {
+  settingsOf("cosineAnnealingLR", optimizer, options, ["lastEpoch", "tMax", "etaMin"]);
   const { tMax, etaMin = 0 } = options;
   checkNumber("cosineAnnealingLR", "tMax", tMax, tMax > 0, "a number above 0");
   checkSteps("cosineAnnealingLR", "etaMin", etaMin);

@@ -111,8 +111,9 @@ inline void run_op(Backend& backend, int32_t op, OpCall& call) {
   };
   check(op >= 0 && op < kOpCount, "an op code that does not exist was called");
   call.name = kOpNames[op];
+  const Method method = kMethods[op];
   backend.begin_op(call);
-  (backend.*kMethods[op])(call);
+  (backend.*method)(call);
   backend.end_op(call);
 }
 

@@ -38,7 +38,8 @@ class Error : public std::runtime_error {
 // For invariants that TypeScript has checked already: a failure is a defect of this library, and is
 // reported rather than left to corrupt memory.
 inline void check(bool condition, const char* message) {
-  if (!condition) [[unlikely]] throw Error(ErrorCode::kInternal, message);
+  if (!condition) [[unlikely]]
+    throw Error(ErrorCode::kInternal, message);
 }
 
 }  // namespace mixprec

@@ -1,5 +1,5 @@
-// The one list of native ops: a row is a pure virtual method of Backend, so a backend that lacks one
-// does not compile; lib/op-names.ts holds the same list in the same order, checked at load.
+// The one list of native ops: a row is a pure virtual method of Backend, so a backend that lacks
+// one does not compile; lib/op-names.ts holds the same list in the same order, checked at load.
 // Each row: inputs -> outputs | attributes. Optional inputs come last, told by a flag attribute.
 #pragma once
 
@@ -31,8 +31,8 @@
 //   softmax_grad:  gradOutput, y -> gradInput | dim, log flag
 //   layer_norm:    x, weight?, bias? -> y, mean, rstd | row length, eps, has weight, has bias
 //   layer_norm_grad: gradOutput, x, mean, rstd, weight? -> gradInput, gradWeight, gradBias
-//                  | row length, has weight, gradient wanted: input, weight, bias (an unwanted output
-//                  has no elements)
+//                  | row length, has weight, gradient wanted: input, weight, bias (an unwanted
+//                  output has no elements)
 //   rms_norm:      x, weight? -> y, rstd | row length, eps, has weight
 //   rms_norm_grad: gradOutput, x, rstd, weight? -> gradInput, gradWeight
 //                  | row length, has weight, gradient wanted: input, weight
@@ -67,25 +67,30 @@
 //   embedding:     weight [V, D], ids -> out [..., D]
 //   embedding_grad: gradOutput [..., D], ids -> gradWeight [V, D] | padding index (-1: none)
 //
-// Optimizers: over all parameters in one call. Lists are passed one after the other, each of count n;
-// those in brackets only where a flag says so. A master is what the step is computed in, of which
-// the parameter becomes the rounded copy; the parameter itself stands where there is none. With a
-// gradScale the gradients are divided by it, and left so; where foundInf is not 0 nothing is written.
+// Optimizers: over all parameters in one call. Lists are passed one after the other, each of count
+// n; those in brackets only where a flag says so. A master is what the step is computed in, of
+// which the parameter becomes the rounded copy; the parameter itself stands where there is none.
+// With a gradScale the gradients are divided by it, and left so; where foundInf is not 0 nothing is
+// written.
 //   adam_step:     params n, grads n, expAvg n, expAvgSq n, step counts (float32 scalars) n,
 //                  [maxExpAvgSq n], [master n], [gradScale], [foundInf] -> nothing; all are written
 //                  | n, has maxExpAvgSq (amsgrad), has master, has gradScale, has foundInf, groups,
-//                  per group: its parameters, lr, beta1, beta2, eps, weight decay, decoupled, maximize
+//                  per group: its parameters, lr, beta1, beta2, eps, weight decay, decoupled,
+//                  maximize
 //   sgd_step:      params n, grads n, [momentum buffers n, step counts n], [master n], [gradScale],
 //                  [foundInf] -> nothing; a buffer whose count is 0 becomes the gradient
 //                  | n, has momentum, has master, has gradScale, has foundInf, groups,
-//                  per group: its parameters, lr, momentum, dampening, weight decay, nesterov, maximize
-//   unscale_grads: grads n (written), scale, foundInf (set to 1 if any is not finite, else left) | n
+//                  per group: its parameters, lr, momentum, dampening, weight decay, nesterov,
+//                  maximize
+//   unscale_grads: grads n (written), scale, foundInf (set to 1 if any is not finite, else left)
+//                  | n
 //   grad_norm:     grads n -> float32 or float64 scalar
 //                  | n, norm type > 0 (infinity: largest absolute value)
 //   clip_grads:    grads n (written), total norm (float32 or float64) | n, max norm
 //   clamp_grads:   grads n (written) | n, clip value
 //   scaler_update: scale, growth tracker (int32), foundInf (all written; foundInf becomes 0)
 //                  | growth factor, backoff factor, growth interval, smallest scale
+// clang-format off
 #define MIXPREC_OPS(X)                                                                             \
   X(unary) X(unary_grad) X(binary) X(compare) X(classify) X(where) X(clamp) X(cast) X(copy_into)   \
   X(fill) X(accumulate) X(arange) X(random_uniform) X(random_normal) X(random_int) X(dropout)      \
@@ -96,3 +101,4 @@
   X(cat) X(index_select) X(index_add) X(gather) X(scatter_add) X(embedding) X(embedding_grad)      \
   X(adam_step) X(sgd_step) X(unscale_grads) X(grad_norm) X(clip_grads) X(clamp_grads)              \
   X(scaler_update)
+// clang-format on

@@ -6,6 +6,7 @@
 
 namespace mixprec {
 
+// clang-format off
 #define MIXPREC_UNARY_KINDS(X)                                                                  \
   X(neg) X(abs) X(exp) X(log) X(sqrt) X(rsqrt) X(reciprocal) X(tanh) X(sigmoid) X(relu)         \
   X(gelu_erf) X(gelu_tanh) X(silu) X(erf) X(sin) X(cos) X(sign) X(floor) X(log1p) X(expm1)
@@ -16,6 +17,7 @@ namespace mixprec {
 #define MIXPREC_BINARY_KINDS(X) X(add) X(sub) X(mul) X(div) X(maximum) X(minimum) X(pow)
 
 #define MIXPREC_COMPARE_KINDS(X) X(eq) X(ne) X(lt) X(le) X(gt) X(ge)
+// clang-format on
 
 #define MIXPREC_ENUM_ROW(name) name,
 enum class UnaryOp : int32_t { MIXPREC_UNARY_KINDS(MIXPREC_ENUM_ROW) };

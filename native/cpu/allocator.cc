@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "pages.h"
+
 namespace mixprec::cpu {
 namespace {
 
@@ -39,10 +41,10 @@ void* CachingAllocator::allocate(size_t bytes) {
     // peak.
     const size_t peak = std::max(stats_.max_allocated, stats_.allocated + rounded);
     if (stats_.reserved + rounded > peak + peak / 4 + kCacheFloor) release_cached();
-    data = std::aligned_alloc(kAlignment, rounded);
+    data = allocate_pages(rounded);
     if (data == nullptr) {
       release_cached();
-      data = std::aligned_alloc(kAlignment, rounded);
+      data = allocate_pages(rounded);
     }
     if (data == nullptr) {
       throw Error(ErrorCode::kOutOfMemory, "out of memory on cpu: " + megabytes(rounded) +

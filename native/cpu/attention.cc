@@ -10,6 +10,7 @@
 #include "cpu_backend.h"
 #include "gemm/gemm.h"
 #include "simd/kernels.h"
+#include "simd/scores.h"
 #include "strided.h"
 #include "thread_pool.h"
 
@@ -18,7 +19,7 @@ namespace {
 
 // Scores of a block of rows: 256 KiB of float32, so that they stay in the cache of one core.
 constexpr int64_t kScoresPerBlock = 1 << 16;
-constexpr int64_t kLanes = 16;
+constexpr int64_t kMaskChunk = 512;  // elements of a mask at once
 
 struct Problem {
   int64_t B, H, L, S, D;
@@ -98,53 +99,21 @@ void multiply(const Product& product, const GemmOperand& lhs, const GemmOperand&
 template <class T>
 constexpr DType kAccDType = sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32;
 
-template <class T>
-T row_max(const T* x, int64_t n) {
-  T lanes[kLanes];
-  std::fill_n(lanes, kLanes, -std::numeric_limits<T>::infinity());
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
-  }
-  T result = -std::numeric_limits<T>::infinity();
-  for (; i < n; ++i) result = x[i] > result ? x[i] : result;
-  for (const T lane : lanes) result = lane > result ? lane : result;
-  return result;
-}
-
-// Sums in a fixed order; with two rows, of their products.
-template <class T>
-T row_sum(const T* x, const T* y, int64_t n) {
-  T lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) {
-      lanes[j] += y == nullptr ? x[i + j] : x[i + j] * y[i + j];
-    }
-  }
-  T tail = 0;
-  for (; i < n; ++i) tail += y == nullptr ? x[i] : x[i] * y[i];
-  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
-    for (int64_t j = 0; j < width; ++j) lanes[j] += lanes[j + width];
-  }
-  return lanes[0] + tail;
-}
-
 // What is done to the scores of a block before they are exponentiated, and to the weights after.
 template <class T>
 class Scores {
  public:
   Scores(const Problem& p, const Tensor* mask)
       : p_(p),
+        kernels_(scores().table<T>()),
         range_(mask == nullptr ? StridedRange(Tensor{}) : mask_range(p, *mask)),
-        has_mask_(mask != nullptr) {}
+        has_mask_(mask != nullptr),
+        same_for_rows_(has_mask_ && (mask->rank < 2 || mask->shape[mask->rank - 2] == 1 ||
+                                     mask->strides[mask->rank - 2] == 0)) {}
 
   // Rows [row, row + count) of head (b, h), already multiplied with the scale.
   void mask(T* scores, int64_t b, int64_t h, int64_t row, int64_t count, T* scratch) const {
-    if (has_mask_) {
-      for (int64_t i = 0; i < count; ++i)
-        add_mask(scores + i * p_.S, index(b, h, row + i), scratch);
-    }
+    if (has_mask_) add_mask(scores, index(b, h, row), count, scratch);
     if (!p_.causal) return;
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t j = row + i + 1; j < p_.S; ++j) {
@@ -153,17 +122,13 @@ class Scores {
     }
   }
 
-  // The factors of dropout for the same rows: 0, or 1 / (1 - p).
-  void dropout(T* factors, int64_t b, int64_t h, int64_t row, int64_t count) const {
-    const int64_t first = index(b, h, row);
-    const int64_t total = count * p_.S;
-    const T keep = p_.dropout < 1.0 ? static_cast<T>(1.0 / (1.0 - p_.dropout)) : T{0};
-    uint8_t kept[1024];
-    for (int64_t at = 0; at < total; at += 1024) {
-      const int64_t n = std::min<int64_t>(1024, total - at);
-      simd().dropout_mask(p_.seed, p_.offset, first + at, p_.dropout, kept, n);
-      for (int64_t i = 0; i < n; ++i) factors[at + i] = static_cast<T>(kept[i]) * keep;
-    }
+  // Which weights of the same rows dropout keeps: 1, or 0.
+  void keep(uint8_t* kept, int64_t b, int64_t h, int64_t row, int64_t count) const {
+    simd().dropout_mask(p_.seed, p_.offset, index(b, h, row), p_.dropout, kept, count * p_.S);
+  }
+  // What the weights that are kept are multiplied with.
+  T keep_factor() const {
+    return p_.dropout < 1.0 ? static_cast<T>(1.0 / (1.0 - p_.dropout)) : T{0};
   }
 
  private:
@@ -174,27 +139,31 @@ class Scores {
   int64_t index(int64_t b, int64_t h, int64_t row) const {
     return ((b * p_.H + h) * p_.L + row) * p_.S;
   }
-  void add_mask(T* scores, int64_t first, T* scratch) const {
-    constexpr int64_t kChunk = 512;
-    char raw[kChunk * 8];
-    for (int64_t at = 0; at < p_.S; at += kChunk) {
-      const int64_t n = std::min(kChunk, p_.S - at);
-      range_.read(first + at, n, raw);
-      T* to = scores + at;
-      if (range_.dtype() == DType::kBool) {
-        for (int64_t i = 0; i < n; ++i) {
-          to[i] = raw[i] != 0 ? to[i] : -std::numeric_limits<T>::infinity();
+  void add_mask(T* scores, int64_t first, int64_t rows, T* scratch) const {
+    const bool is_bool = range_.dtype() == DType::kBool;
+    char raw[kMaskChunk * 8];
+    for (int64_t at = 0; at < p_.S; at += kMaskChunk) {
+      const int64_t n = std::min(kMaskChunk, p_.S - at);
+      for (int64_t i = 0; i < rows; ++i) {
+        if (i == 0 || !same_for_rows_) {
+          range_.read(first + i * p_.S + at, n, raw);
+          if (!is_bool) simd().convert(raw, range_.dtype(), scratch, kAccDType<T>, n);
         }
-      } else {
-        simd().convert(raw, range_.dtype(), scratch, kAccDType<T>, n);
-        for (int64_t i = 0; i < n; ++i) to[i] += scratch[i];
+        T* to = scores + i * p_.S + at;
+        if (is_bool) {
+          kernels_.hide(to, reinterpret_cast<const uint8_t*>(raw), n);
+        } else {
+          simd().binary(BinaryOp::add, kAccDType<T>, to, false, scratch, false, to, n);
+        }
       }
     }
   }
 
   const Problem& p_;
+  const ScoreTable<T>& kernels_;
   StridedRange range_;
   bool has_mask_;
+  bool same_for_rows_;  // of one head
 };
 
 int64_t rows_per_block(const Problem& p) {
@@ -205,21 +174,21 @@ int64_t rows_per_block(const Problem& p) {
 template <class T>
 struct Scratch {
   std::vector<T> values;
+  std::vector<uint8_t> kept;
+
   T* get(int64_t count) {
     if (static_cast<int64_t>(values.size()) < count) values.resize(static_cast<size_t>(count));
     return values.data();
   }
+  uint8_t* get_kept(int64_t count) {
+    if (static_cast<int64_t>(kept.size()) < count) kept.resize(static_cast<size_t>(count));
+    return kept.data();
+  }
 };
 
-// exp(scores - logsumexp): rows of weights that add up to 1. A row where all is masked gives zeros.
 template <class T>
-void exponentiate(T* scores, const T* shifts, int64_t rows, int64_t cols) {
-  for (int64_t i = 0; i < rows; ++i) {
-    T* row = scores + i * cols;
-    const T shift = std::isinf(shifts[i]) && shifts[i] < 0 ? T{0} : shifts[i];
-    for (int64_t j = 0; j < cols; ++j) row[j] -= shift;
-  }
-  simd().unary(UnaryOp::exp, kAccDType<T>, scores, scores, rows * cols);
+void exponentiate(T* scores, int64_t n) {
+  simd().unary(UnaryOp::exp, kAccDType<T>, scores, scores, n);
 }
 
 template <class T>
@@ -231,41 +200,53 @@ void forward(const OpCall& call) {
   const Tensor& out = call.out(0);
   T* logsumexp = call.out(1).as<T>();
   const Scores<T> rules(p, mask);
+  const ScoreTable<T>& kernels = scores().table<T>();
   const int64_t block = rows_per_block(p);
   const int64_t blocks = (p.L + block - 1) / block;
   parallel_for(p.B * p.H * blocks, 1, [&](int64_t begin, int64_t end) {
     thread_local Scratch<T> scratch;
-    T* scores = scratch.get(2 * block * p.S + block + 512);
-    T* factors = scores + block * p.S;
-    T* maxima = factors + block * p.S;
+    T* weights = scratch.get(block * p.S + 2 * block + kMaskChunk);
+    T* maxima = weights + block * p.S;
+    T* totals = maxima + block;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / blocks / p.H;
       const int64_t h = task / blocks % p.H;
       const int64_t row = task % blocks * block;
       const int64_t rows = std::min(block, p.L - row);
-      multiply({rows, p.S, p.D, p.scale}, head(q, b, h, row, false), head(k, b, h, 0, true), scores,
-               kAcc, p.S, p.precision);
-      rules.mask(scores, b, h, row, rows, maxima + block);
-      for (int64_t i = 0; i < rows; ++i) maxima[i] = row_max(scores + i * p.S, p.S);
-      exponentiate(scores, maxima, rows, p.S);
+      multiply({rows, p.S, p.D, p.scale}, head(q, b, h, row, false), head(k, b, h, 0, true),
+               weights, kAcc, p.S, p.precision);
+      rules.mask(weights, b, h, row, rows, totals + block);
+      kernels.shift_by_max(weights, maxima, rows, p.S);
+      exponentiate(weights, rows * p.S);
+      kernels.normalize(weights, totals, rows, p.S);
       for (int64_t i = 0; i < rows; ++i) {
-        T* weights = scores + i * p.S;
-        const T total = row_sum<T>(weights, nullptr, p.S);
-        const T factor = total > 0 || std::isnan(total) ? T{1} / total : T{0};
-        for (int64_t j = 0; j < p.S; ++j) weights[j] *= factor;
-        logsumexp[(b * p.H + h) * p.L + row + i] = maxima[i] + std::log(total);
+        logsumexp[(b * p.H + h) * p.L + row + i] = maxima[i] + std::log(totals[i]);
       }
       if (p.dropout > 0) {
-        rules.dropout(factors, b, h, row, rows);
-        for (int64_t i = 0; i < rows * p.S; ++i) scores[i] *= factors[i];
+        uint8_t* kept = scratch.get_kept(rows * p.S);
+        rules.keep(kept, b, h, row, rows);
+        kernels.drop(weights, kept, rules.keep_factor(), rows * p.S);
       }
-      multiply({rows, v.shape[3], p.S}, dense(scores, kAcc, p.S, false), head(v, b, h, 0, false),
+      multiply({rows, v.shape[3], p.S}, dense(weights, kAcc, p.S, false), head(v, b, h, 0, false),
                out_head(out, b, h, row), out.dtype, p.H * v.shape[3], p.precision);
     }
   });
 }
 
-// Where the gradients of k and v of one head are summed over blocks of rows.
+// Where the gradient of k or v of one head is summed over blocks of rows: in the output itself
+// where there is one block, else in memory of the arithmetic's dtype, which store_head rounds.
+struct HeadSum {
+  void* data;
+  DType dtype;
+  int64_t row_stride;
+};
+
+template <class T>
+HeadSum head_sum(const Tensor& out, int64_t b, int64_t h, bool single_block, T* values) {
+  if (single_block) return {out_head(out, b, h, 0), out.dtype, out.shape[2] * out.shape[3]};
+  return {values, kAccDType<T>, out.shape[3]};
+}
+
 template <class T>
 void store_head(const Tensor& out, int64_t b, int64_t h, const T* values, int64_t rows) {
   const int64_t width = out.shape[3];
@@ -284,18 +265,22 @@ void backward(const OpCall& call) {
   const T* logsumexp = call.in(5).as<T>();
   const Tensor* mask = call.flag(5) ? &call.in(6) : nullptr;
   const Scores<T> rules(p, mask);
+  const ScoreTable<T>& kernels = scores().table<T>();
   const int64_t block = rows_per_block(p);
+  const bool single_block = p.L > 0 && p.L <= block;
   parallel_for(p.B * p.H, 1, [&](int64_t begin, int64_t end) {
     thread_local Scratch<T> scratch;
-    T* weights = scratch.get(3 * block * p.S + p.S * (p.D + DV) + 512);
+    T* weights = scratch.get(3 * block * p.S + p.S * (p.D + DV) + kMaskChunk);
     T* grads = weights + block * p.S;
-    T* factors = grads + block * p.S;
-    T* grad_k = factors + block * p.S;
+    T* dropped = grads + block * p.S;
+    T* grad_k = dropped + block * p.S;
     T* grad_v = grad_k + p.S * p.D;
     T* mask_row = grad_v + p.S * DV;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / p.H;
       const int64_t h = task % p.H;
+      const HeadSum sum_k = head_sum(call.out(1), b, h, single_block, grad_k);
+      const HeadSum sum_v = head_sum(call.out(2), b, h, single_block, grad_v);
       for (int64_t row = 0; row < p.L; row += block) {
         const int64_t rows = std::min(block, p.L - row);
         const double beta = row == 0 ? 0.0 : 1.0;
@@ -304,32 +289,26 @@ void backward(const OpCall& call) {
         multiply({rows, p.S, p.D, p.scale}, q_rows, head(k, b, h, 0, true), weights, kAcc, p.S,
                  p.precision);
         rules.mask(weights, b, h, row, rows, mask_row);
-        exponentiate(weights, logsumexp + (b * p.H + h) * p.L + row, rows, p.S);
+        kernels.shift(weights, logsumexp + (b * p.H + h) * p.L + row, rows, p.S);
+        exponentiate(weights, rows * p.S);
         multiply({rows, p.S, DV}, grad_rows, head(v, b, h, 0, true), grads, kAcc, p.S, p.precision);
-        const T* dropped = weights;
         if (p.dropout > 0) {
-          rules.dropout(factors, b, h, row, rows);
-          for (int64_t i = 0; i < rows * p.S; ++i) {
-            grads[i] *= factors[i];
-            factors[i] *= weights[i];
-          }
-          dropped = factors;
+          uint8_t* kept = scratch.get_kept(rows * p.S);
+          rules.keep(kept, b, h, row, rows);
+          kernels.drop_grads(grads, weights, kept, rules.keep_factor(), dropped, rows * p.S);
         }
-        multiply({p.S, DV, rows, 1.0, beta}, dense(dropped, kAcc, p.S, true), grad_rows, grad_v,
-                 kAcc, DV, p.precision);
-        for (int64_t i = 0; i < rows; ++i) {
-          T* grad = grads + i * p.S;
-          const T* weight = weights + i * p.S;
-          // Also the sum of gradOutput times out, but that one was rounded to 16 bits.
-          const T delta = row_sum(weight, grad, p.S);
-          for (int64_t j = 0; j < p.S; ++j) grad[j] = weight[j] * (grad[j] - delta);
-        }
+        const T* used = p.dropout > 0 ? dropped : weights;
+        multiply({p.S, DV, rows, 1.0, beta}, dense(used, kAcc, p.S, true), grad_rows, sum_v.data,
+                 sum_v.dtype, sum_v.row_stride, p.precision);
+        // The sum is also that of gradOutput times out, but that one was rounded to 16 bits.
+        kernels.score_grads(grads, weights, rows, p.S);
         const GemmOperand grad_scores = dense(grads, kAcc, p.S, false);
         multiply({rows, p.D, p.S, p.scale}, grad_scores, head(k, b, h, 0, false),
                  out_head(call.out(0), b, h, row), call.out(0).dtype, p.H * p.D, p.precision);
-        multiply({p.S, p.D, rows, p.scale, beta}, dense(grads, kAcc, p.S, true), q_rows, grad_k,
-                 kAcc, p.D, p.precision);
+        multiply({p.S, p.D, rows, p.scale, beta}, dense(grads, kAcc, p.S, true), q_rows, sum_k.data,
+                 sum_k.dtype, sum_k.row_stride, p.precision);
       }
+      if (single_block) continue;
       if (p.L == 0) std::fill_n(grad_k, p.S * (p.D + DV), T{0});
       store_head(call.out(1), b, h, grad_k, p.S);
       store_head(call.out(2), b, h, grad_v, p.S);

@@ -70,7 +70,9 @@ int quota_cores() {
     const size_t first = line.find(':');
     const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    std::string controllers = line.substr(first, second - first);
+    controllers.front() = ',';
+    controllers.push_back(',');
     std::string folder = line.substr(second + 1);
     if (folder == "/" || folder.empty() || folder.front() != '/') folder.clear();
     int cores = 0;

@@ -239,6 +239,10 @@ void CpuBackend::where(const OpCall& call) {
   const Tensor b = operand(a_is_scalar ? 1 : 2, b_is_scalar, call.attr(3), elements[1]);
   const StridedRange a_range(a, out.shape, out.rank);
   const StridedRange b_range(b, out.shape, out.rank);
+  // A number is spread over a block once, not for every block.
+  Block numbers[2];
+  if (a_is_scalar) a_range.read(0, std::min(kBlock, out.numel()), numbers[0].bytes);
+  if (b_is_scalar) b_range.read(0, std::min(kBlock, out.numel()), numbers[1].bytes);
   for_each_block(out, kCheapGrain, [&](int64_t at, int64_t count) {
     Block mask, left, right;
     const auto fetch = [&](const StridedRange& range, Block& block) -> const void* {
@@ -246,9 +250,10 @@ void CpuBackend::where(const OpCall& call) {
       range.read(at, count, block.bytes);
       return block.bytes;
     };
-    condition.read(at, count, mask.bytes);
-    simd().where(reinterpret_cast<const uint8_t*>(mask.bytes), fetch(a_range, left),
-                 fetch(b_range, right), address(out, at), static_cast<size_t>(item), count);
+    simd().where(static_cast<const uint8_t*>(fetch(condition, mask)),
+                 a_is_scalar ? numbers[0].bytes : fetch(a_range, left),
+                 b_is_scalar ? numbers[1].bytes : fetch(b_range, right), address(out, at),
+                 static_cast<size_t>(item), count);
   });
 }
 

@@ -260,6 +260,8 @@ Pool& pool() {
 
 int num_threads() { return pool().threads(); }
 
+int usable_threads() { return inside_job ? 1 : num_threads(); }
+
 void set_num_threads(int count) {
   if (count < 1 || count > kMaxThreads) {
     throw Error(ErrorCode::kArgument, "setNumThreads: expected a whole number from 1 to " +

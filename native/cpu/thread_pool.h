@@ -10,6 +10,8 @@ namespace mixprec::cpu {
 // physical cores this process may run on, or MIXPREC_NUM_THREADS.
 int num_threads();
 void set_num_threads(int count);
+// Threads that a parallel_for called from here would have: 1 inside another.
+int usable_threads();
 
 // Calls body(begin, end) over disjoint ranges that cover [0, count), each at least `grain` long
 // (the last may be shorter), and returns when all are done. Ranges may be handed out in any order

@@ -251,3 +251,31 @@ describe("tensors changed in place", () => {
     expect(() => x.copyFrom(mp.zeros([2]))).toThrow(mp.GradError);
   });
 });
+
+it.each([
+  [
+    "transposed",
+    () =>
+      mp
+        .tensor([
+          [1, 2],
+          [3, 4],
+          [5, 6],
+        ])
+        .transpose(0, 1),
+  ],
+  ["expanded", () => mp.tensor([[1, 3, 5]]).expand([2, 3])],
+])("a gradient is added to one that is %s", (_layout, make) => {
+  const x = mp.ones([2, 3], { requiresGrad: true });
+  x.grad = make();
+  const expected = make().add(2).toArray();
+  x.mul(2).sum().backward();
+  expect(x.grad.toArray()).toEqual(expected);
+});
+
+it("a gradient is added to a recorded one", () => {
+  const x = mp.tensor([[1, 2, 3]], { requiresGrad: true });
+  x.transpose(0, 1).mul(x.transpose(0, 1)).sum().backward(undefined, { createGraph: true });
+  x.mul(10).sum().backward();
+  expect(x.grad!.toArray()).toEqual([[12, 14, 16]]);
+});

@@ -161,22 +161,19 @@ export function compareWith(
   const finite = wanted.filter(Number.isFinite).map(Math.abs);
   const largest = (tolerance?.ofLargest ?? 0) * finite.reduce((a, b) => Math.max(a, b), 0);
   const found = elements(actual);
-  let worst: string | null = null;
-  let worstExcess = 0;
-  let count = 0;
+  const faults: { excess: number; text: string }[] = [];
   wanted.forEach((value, i) => {
     const got = found[i]!;
     if (Object.is(got, value) || got === value) return;
     const limit = allowed(value, dtype, ulps, tolerance) + largest;
     const error = Math.abs(got - value);
     if (Number.isFinite(value) && error <= limit) return;
-    count++;
-    const excess = Number.isNaN(error) ? Infinity : error - limit;
-    if (worst !== null && excess <= worstExcess) return;
-    worstExcess = excess;
-    worst = `element ${i}: expected ${value}, got ${got} (off by ${error}, allowed ${limit})`;
+    const text = `element ${i}: expected ${value}, got ${got} (off by ${error}, allowed ${limit})`;
+    faults.push({ excess: Number.isNaN(error) ? Infinity : error - limit, text });
   });
-  return worst === null ? null : `${count} of ${wanted.length} differ, ${String(worst)}`;
+  if (faults.length === 0) return null;
+  const worst = faults.reduce((a, b) => (b.excess > a.excess ? b : a));
+  return `${faults.length} of ${wanted.length} differ, ${worst.text}`;
 }
 
 function roundInPlace(value: number, i: number, values: number[]): void {

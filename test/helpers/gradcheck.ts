@@ -40,8 +40,8 @@ export function gradcheck(fn: Fn, inputs: mp.Tensor[], options: GradcheckOptions
     return leaf;
   });
   const loss = weighted(fn, leaves);
-  // Where nothing depends on the inputs, as with the second derivative of a linear function, there is
-  // no graph; the differences must then be 0.
+  // Where nothing depends on the inputs, as with the second derivative of a linear function, there
+  // is no graph; the differences must then be 0.
   const grads = loss.requiresGrad
     ? (mp.grad(loss, leaves, { allowUnused: true }) as (mp.Tensor | null)[])
     : leaves.map(() => null);

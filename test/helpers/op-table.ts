@@ -1,5 +1,5 @@
-// Every operation with inputs to try it on: plain, broadcast, of one element, of 0 dimensions, empty.
-// What a test does to all of them is written once, over this table.
+// Every operation with inputs to try it on: plain, broadcast, of one element, of 0 dimensions,
+// empty. What a test does to all of them is written once, over this table.
 
 import * as mp from "../../lib/index.js";
 

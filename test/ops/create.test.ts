@@ -43,6 +43,32 @@ describe("tensor", () => {
     expect(() => mp.tensor(data as mp.NestedArray)).toThrow(error);
   });
 
+  it.each([
+    ["uint8", 256],
+    ["uint8", -1],
+    ["int8", -129],
+    ["int32", 2 ** 31],
+    ["int64", 2 ** 63],
+    ["int64", 2n ** 63n],
+    ["int64", NaN],
+    ["int32", Infinity],
+  ] as const)("refuses in %s what does not fit: %s", (dtype, value) => {
+    expect(() => mp.tensor([0, value], { dtype })).toThrow(
+      new RegExp(`tensor: ${value} does not fit in ${dtype}`),
+    );
+    expect(() => mp.tensor(value, { dtype })).toThrow(mp.ArgumentError);
+  });
+
+  it("cuts fractions off, and refuses what is no number", () => {
+    expect(mp.tensor([1.9, -1.9, -128.5], { dtype: "int8" }).toArray()).toEqual([1, -1, -128]);
+    expect(mp.tensor([255.9], { dtype: "uint8" }).toArray()).toEqual([255]);
+    expect(() => mp.tensor("3" as never)).toThrow(/tensor: expected numbers at depth 0, got "3"/);
+    expect(() => mp.tensor([null] as never)).toThrow(mp.DTypeError);
+    expect(() => mp.tensor({} as never)).toThrow(mp.DTypeError);
+    expect(() => mp.randint(0, 300, [2], { dtype: "uint8" })).toThrow(mp.ArgumentError);
+    expect(mp.randint(255, 256, [2], { dtype: "uint8" }).toArray()).toEqual([255, 255]);
+  });
+
   it("is what typed arrays hold", () => {
     const arrays: [mp.TypedArray, mp.DType][] = [
       [Float64Array.of(0.1, -2), "float64"],
@@ -123,7 +149,9 @@ describe("fills", () => {
 
   it("that no machine holds are an OutOfMemoryError", () => {
     expect(() => mp.zeros([2 ** 44])).toThrow(mp.OutOfMemoryError);
-    expect(() => mp.zeros([2 ** 44])).toThrow(/zeros: out of memory on (cpu|cuda:0): .* MiB were asked for/);
+    expect(() => mp.zeros([2 ** 44])).toThrow(
+      /zeros: out of memory on (cpu|cuda:0): .* MiB were asked for/,
+    );
     expect(mp.zeros([2]).toArray()).toEqual([0, 0]);
   });
 
@@ -198,7 +226,7 @@ describe("any data", () => {
     fc.assert(
       fc.property(shape, fc.infiniteStream(fc.double()), (extents, numbers) => {
         const count = extents.reduce((a, b) => a * b, 1);
-        const data = Float64Array.from({ length: count }, () => numbers.next().value!);
+        const data = Float64Array.from({ length: count }, () => numbers.next().value as number);
         const nest = (dim: number, at: number, block: number): mp.NestedArray => {
           if (dim === extents.length) return data[at]!;
           const inner = block / extents[dim]!;

@@ -1,5 +1,5 @@
-// Gradients of every operation and argument against finite differences in float64, of views too, and
-// the gradients of the gradients.
+// Gradients of every operation and argument against finite differences in float64, of views too,
+// and the gradients of the gradients.
 
 import { describe, expect, test } from "vitest";
 

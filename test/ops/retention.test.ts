@@ -1,5 +1,6 @@
-// What a graph keeps alive: the tensors that a node saved, and no other. A function of backward that
-// refers to an operand, or only shares a scope with one that does, would keep it until the graph goes.
+// What a graph keeps alive: the tensors that a node saved, and no other. A function of backward
+// that refers to an operand, or only shares a scope with one that does, would keep it until the
+// graph goes.
 
 import { expect, test } from "vitest";
 

@@ -39,8 +39,11 @@ test("the package holds what a build needs, and no sources of the JavaScript or 
     "LICENSE",
   ])
     expect(existsSync(path.join(installed, name)), name).toBe(true);
-  for (const name of ["lib", "test", "bench", ".ci", "dist/.tsbuildinfo", "tsconfig.json"])
+  for (const name of ["test", "bench", ".ci", "dist/.tsbuildinfo", "tsconfig.json"])
     expect(existsSync(path.join(installed, name)), name).toBe(false);
+  // Of lib/ only the data that the command reads.
+  const lib = readdirSync(path.join(installed, "lib"), { recursive: true });
+  expect(lib.sort()).toEqual(["data", path.join("data", "reviews.csv")]);
 });
 
 test("installing built an addon that loads and computes", () => {

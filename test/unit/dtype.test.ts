@@ -27,7 +27,7 @@ test("only the names of dtypes are dtypes", () => {
     expect(dtypes.isDType(value)).toBe(false);
     expect(() => dtypes.checkDType(value, "zeros")).toThrow(DTypeError);
   }
-  expect(() => dtypes.checkDType("float17", "zeros")).toThrow(/zeros: .*float64.*got float17/);
+  expect(() => dtypes.checkDType("float17", "zeros")).toThrow(/zeros: .*float64.*got "float17"/);
 });
 
 test.each(["toString", "constructor", "__proto__", "hasOwnProperty"])(

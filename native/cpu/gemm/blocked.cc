@@ -6,6 +6,7 @@
 #include <limits>
 #include <new>
 
+#include "cpu/pages.h"
 #include "cpu/thread_pool.h"
 #include "plan.h"
 
@@ -20,13 +21,26 @@ constexpr int64_t kBlockCols = 256;
 constexpr int64_t kRegion = 1024;
 // Panels of lhs that are packed together where their rows share cache lines.
 constexpr int64_t kSharedPanels = 8;
+// Panels of lhs beyond this do not stay in the second-level cache beside the block of rhs. Threads
+// that share rows of the output then each fetch all of them from further away, which takes a tenth
+// longer.
+constexpr int64_t kPanelBytes = 512 << 10;
 // What it costs to pack an element, in multiplications.
 constexpr int64_t kPackingCost = 8;
+// Scratch is taken in huge pages: panels that lie on one do not push each other out of the cache.
+constexpr int64_t kScratchUnit = 2 << 20;
 // Products below this many multiplications are not worth waking a thread for.
 constexpr int64_t kSerialWork = 1 << 18;
 
 constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 constexpr int64_t ceil_div(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
+
+// How much of K is taken at once.
+template <class Acc>
+int64_t block_depth(int64_t K) {
+  constexpr int64_t kDepth = kDepthBytes / static_cast<int64_t>(sizeof(Acc));
+  return ceil_div(K, ceil_div(K, kDepth));
+}
 
 // How the output is cut. It changes no result: each element's sum has the same order in any tile.
 struct Grid {
@@ -34,7 +48,9 @@ struct Grid {
   int64_t row_regions, col_regions;  // of a matrix
 };
 
-Grid cut(int64_t M, int64_t N, int64_t batch, int tile_rows, int tile_cols, int64_t threads) {
+// `depth_bytes` is what a row of a panel takes.
+Grid cut(int64_t M, int64_t N, int64_t batch, int64_t depth_bytes, int tile_rows, int tile_cols,
+         int64_t threads) {
   const int64_t row_tiles = ceil_div(M, tile_rows);
   const int64_t col_tiles = ceil_div(N, tile_cols);
   const int64_t least_rows = ceil_div(M, kRegion);
@@ -50,7 +66,8 @@ Grid cut(int64_t M, int64_t N, int64_t batch, int tile_rows, int tile_cols, int6
       grid.row_regions = ceil_div(M, grid.rows);
       grid.col_regions = ceil_div(N, grid.cols);
       const int64_t turns = ceil_div(batch * grid.row_regions * grid.col_regions, threads);
-      const int64_t cost = turns * (grid.rows * grid.cols + kPackingCost * (grid.rows + grid.cols));
+      int64_t cost = turns * (grid.rows * grid.cols + kPackingCost * (grid.rows + grid.cols));
+      if (c > least_cols && grid.rows * depth_bytes > kPanelBytes) cost += cost / 10;
       if (cost >= best_cost) continue;
       best = grid;
       best_cost = cost;
@@ -63,7 +80,7 @@ template <class Acc>
 class Region {
  public:
   Region(const GemmPlan<Acc>& plan, const KernelTable<Acc>& kernels)
-      : plan_(plan), kernels_(kernels), depth_(block_depth(plan.K)) {
+      : plan_(plan), kernels_(kernels), depth_(block_depth<Acc>(plan.K)) {
     // Sums build up in the output itself where it can hold them.
     const StoreTarget<Acc>& target = plan.target;
     const bool same_type = target.dtype == (sizeof(Acc) == 8 ? DType::kFloat64 : DType::kFloat32);
@@ -132,11 +149,6 @@ class Region {
     int64_t sums_stride;
   };
 
-  static int64_t block_depth(int64_t K) {
-    constexpr int64_t kDepth = kDepthBytes / static_cast<int64_t>(sizeof(Acc));
-    return ceil_div(K, ceil_div(K, kDepth));
-  }
-
   void tile(const Pass& pass, const StoreTarget<Acc>& region, const Acc* lhs, const Acc* rhs,
             int64_t lhs_next, int64_t row, int64_t rows, int64_t col, int64_t cols) const {
     const int vectors = static_cast<int>(ceil_div(cols, kernels_.vector_width));
@@ -188,7 +200,7 @@ void* GemmScratch::get(int64_t bytes) {
   if (bytes > bytes_) {
     memory_.reset();
     bytes_ = 0;
-    memory_.reset(std::aligned_alloc(64, static_cast<size_t>(round_up(bytes, 4096))));
+    memory_.reset(allocate_pages(static_cast<size_t>(round_up(bytes, kScratchUnit))));
     if (!memory_) throw std::bad_alloc();
     bytes_ = bytes;
   }
@@ -202,8 +214,10 @@ void multiply_blocked(const GemmPlan<Acc>& plan) {
   const KernelTable<Acc>& kernels = gemm_kernels<Acc>();
   const Region<Acc> region(plan, kernels);
   const int64_t work = plan.batch * plan.M * plan.N * plan.K;
-  const int64_t threads = work < kSerialWork ? 1 : num_threads();
-  const Grid grid = cut(plan.M, plan.N, plan.batch, kernels.tile_rows, kernels.tile_cols, threads);
+  const int64_t threads = work < kSerialWork ? 1 : usable_threads();
+  const int64_t depth_bytes = block_depth<Acc>(plan.K) * static_cast<int64_t>(sizeof(Acc));
+  const Grid grid =
+      cut(plan.M, plan.N, plan.batch, depth_bytes, kernels.tile_rows, kernels.tile_cols, threads);
   const int64_t regions = grid.row_regions * grid.col_regions;
   const int64_t tasks = plan.batch * regions;
   const auto run = [&](int64_t begin, int64_t end) {

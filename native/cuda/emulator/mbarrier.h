@@ -63,4 +63,7 @@ void check_completion(const SharedPlace& place);
 void complete_bytes(const SharedPlace& place, uint32_t bytes);
 void arrive_after_copies(const SharedPlace& place);
 
+// Where it lies and what it waits for, as reports say it.
+std::string describe_state(const Mbarrier& barrier);
+
 }  // namespace mixprec::cuda::emulator

@@ -1,6 +1,6 @@
 // Two small but whole matrix products, in the shape of the fast kernels: c = a * b^T with a [m][k]
 // and b [n][k] of bfloat16. A template argument plants a fault, which the emulator has to report
-// (test/native/emulator/fault_test.cc); whole_gemm_test.cu runs them as they should be.
+// (test/native/emulator/fault_test.cc); tile_products_test.cu runs them as they should be.
 #pragma once
 
 #include "cuda/ptx/async_copy.h"
