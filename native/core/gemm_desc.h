@@ -1,5 +1,6 @@
-// What a matrix product is, for every backend: out = alpha * lhs x rhs + beta * out (+ bias),
-// batched in two levels. Row-major throughout; a transposed operand is expressed by its strides.
+// What a matrix product is, for every backend: out = alpha * lhs x rhs + beta * out (+ bias), then
+// what its epilogue says, batched in two levels. Row-major throughout; a transposed operand is
+// expressed by its strides.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,28 @@ struct GemmOperand {
   int64_t outer_stride = 0;  // likewise over the batches
 };
 
+enum class GemmActivation : int32_t { kNone, kRelu, kGelu, kGeluTanh, kSilu };
+
+// What follows a product before it is rounded to out's dtype, in this order and in the dtype of the
+// sums, with value = alpha * sum + beta * out + bias. Its tensors have the dtype and the strides of
+// out, and none of them overlaps it.
+struct GemmEpilogue {
+  GemmActivation activation = GemmActivation::kNone;  // value = activation(value), or
+  bool derivative = false;  // value *= activation'(aux), with aux the earlier input of it
+  void* aux = nullptr;      // without `derivative`: the input of the activation is kept here
+  const void* multiplier = nullptr;  // value *= multiplier
+  const void* residual = nullptr;    // value += residual
+  // [N], float32 (float64 for a float64 product), or null: the sums over all rows, and batches, of
+  // what was stored in out; overwritten.
+  void* column_sums = nullptr;
+
+  // Whether values are stored as they are.
+  bool is_plain() const {
+    return activation == GemmActivation::kNone && aux == nullptr && multiplier == nullptr &&
+           residual == nullptr;
+  }
+};
+
 struct GemmDesc {
   int64_t M = 0, N = 0, K = 0;
   int64_t batch = 1;
@@ -38,6 +61,7 @@ struct GemmDesc {
   double alpha = 1.0;
   double beta = 0.0;  // 0 does not read `out`
   MatmulPrecision precision = MatmulPrecision::kHighest;
+  GemmEpilogue epilogue;
 };
 
 // One rhs for a batch of lhs that lie one below the other is a single, taller product.

@@ -7,6 +7,7 @@
 
 #include "cuda/kernels/elementwise.h"
 #include "cuda/ptx/barrier.h"
+#include "epilogue.h"
 #include "gemm.h"
 
 namespace mixprec::cuda {
@@ -64,17 +65,6 @@ MIXPREC_DEVICE Acc rounded_to(Rounding rounding, Acc value) {
     if (rounding == Rounding::kBFloat16) return ptx::widen(ptx::narrow_bf16(value));
   }
   return value;
-}
-
-// Whole numbers wrap around, which only unsigned arithmetic promises.
-template <class Acc>
-MIXPREC_DEVICE Acc multiply_add(Acc a, Acc b, Acc sum) {
-  if constexpr (std::is_integral_v<Acc>) {
-    return static_cast<Acc>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b) +
-                            static_cast<uint64_t>(sum));
-  } else {
-    return a * b + sum;
-  }
 }
 
 // Element `item` of those that a thread brings to a strip: threads follow the dense dimension.
