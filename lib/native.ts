@@ -33,6 +33,7 @@ interface Vocabulary {
 
 interface Addon {
   run(): void;
+  explain(): string;
   view(): void;
   fromBytes(bytes: Uint8Array): void;
   toBytes(handle: number): ArrayBuffer;
@@ -278,6 +279,45 @@ export function runNativeMany(
   const handles: Handle[] = [];
   for (let i = 0; i < outputs.length; i++) handles.push(new Handle(command[i]!, newStorage()));
   return handles;
+}
+
+/** What {@link explainNative} is told of an input: a tensor, or one that is only described. */
+export interface DescribedTensor {
+  /** -1 for one without memory. */
+  readonly handle: number;
+  readonly dtype: DType;
+  readonly shape: Shape;
+  readonly strides: readonly number[];
+}
+
+/** What a device's backend says of a call, as JSON; the call is not made. */
+export function explainNative(
+  name: string,
+  op: number,
+  device: number,
+  inputs: readonly DescribedTensor[],
+  output: { readonly dtype: DType; readonly shape: Shape },
+  attrs: readonly number[],
+): string {
+  reserveCommand(inputs.length * 24 + attrs.length + 64);
+  command[0] = op;
+  command[1] = inputs.length;
+  command[2] = 1;
+  command[3] = attrs.length;
+  command[4] = device;
+  let at = 5;
+  for (const { handle, dtype, shape, strides } of inputs) {
+    command[at++] = handle;
+    at = writeShape(at, dtype, shape);
+    for (const stride of strides) command[at++] = stride;
+  }
+  at = writeShape(at, output.dtype, output.shape);
+  for (const attr of attrs) command[at++] = attr;
+  try {
+    return addon.explain();
+  } catch (cause) {
+    throw typedError(cause, name);
+  }
 }
 
 /** A view of the same storage; `offset` counts elements from the first one of `base`. */

@@ -67,6 +67,36 @@ napi_value run(napi_env env, napi_callback_info) {
   });
 }
 
+// As run, with each input as its handle (-1: one without memory), dtype, rank, extents, strides;
+// returns what the backend says of such a call, which is not made.
+napi_value explain(napi_env env, napi_callback_info) {
+  Instance& self = *instance(env);
+  return guarded(env, [&]() -> napi_value {
+    const double* cursor = self.command;
+    OpCall call;
+    call.name = op_name(static_cast<int32_t>(cursor[0]));
+    call.num_inputs = static_cast<int32_t>(cursor[1]);
+    call.num_outputs = static_cast<int32_t>(cursor[2]);
+    call.num_attrs = static_cast<int32_t>(cursor[3]);
+    Backend& backend = backend_for(cursor[4]);
+    cursor += 5;
+    const CallTensors tensors(self);
+    for (int32_t i = 0; i < call.num_inputs; ++i) {
+      const double handle = *cursor++;
+      Tensor tensor = describe(cursor);
+      for (int32_t dim = 0; dim < tensor.rank; ++dim) {
+        tensor.strides[dim] = static_cast<int64_t>(*cursor++);
+      }
+      self.inputs.push_back(handle < 0 ? std::move(tensor) : self.handles.get(handle));
+    }
+    for (int32_t i = 0; i < call.num_outputs; ++i) self.outputs.push_back(describe(cursor));
+    call.inputs = self.inputs.data();
+    call.outputs = self.outputs.data();
+    call.attrs = cursor;
+    return Napi::String::New(env, backend.explain(call));
+  });
+}
+
 // in: handle, element offset from the first element, rank, extents..., strides...; out: handle.
 napi_value view(napi_env env, napi_callback_info) {
   Instance& self = *instance(env);
@@ -182,6 +212,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
       env, new Instance,
       [](node_api_basic_env, void* data, void*) { delete static_cast<Instance*>(data); }, nullptr);
   export_raw(env, exports, "run", run);
+  export_raw(env, exports, "explain", explain);
   export_raw(env, exports, "view", view);
   export_elements(env, exports);
   export_devices(env, exports);

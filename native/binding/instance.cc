@@ -45,11 +45,11 @@ int64_t storage_bytes(const Tensor& tensor) {
   return tensor.storage ? static_cast<int64_t>(tensor.storage->bytes()) : 0;
 }
 
-Tensor allocate(Backend& backend, const double*& cursor) {
+Tensor describe(const double*& cursor) {
   Tensor tensor;
   tensor.dtype = static_cast<DType>(static_cast<int32_t>(*cursor++));
   tensor.rank = static_cast<int32_t>(*cursor++);
-  check(tensor.rank >= 0 && tensor.rank <= kMaxRank, "an output has too many dimensions");
+  check(tensor.rank >= 0 && tensor.rank <= kMaxRank, "a tensor has too many dimensions");
   for (int32_t dim = 0; dim < tensor.rank; ++dim) {
     tensor.shape[dim] = static_cast<int64_t>(*cursor++);
   }
@@ -58,6 +58,11 @@ Tensor allocate(Backend& backend, const double*& cursor) {
     tensor.strides[dim] = stride;
     stride *= tensor.shape[dim];
   }
+  return tensor;
+}
+
+Tensor allocate(Backend& backend, const double*& cursor) {
+  Tensor tensor = describe(cursor);
   const size_t bytes = static_cast<size_t>(tensor.numel()) * item_size(tensor.dtype);
   tensor.storage = StorageRef(new Storage(&backend, backend.allocate(bytes), bytes));
   tensor.data = tensor.storage->data();

@@ -55,6 +55,9 @@ void report_external_memory(napi_env env, Instance& self, int64_t bytes);
 
 int64_t storage_bytes(const Tensor& tensor);
 
+// What the command buffer describes at the cursor (dtype, rank, extents...), dense, without memory.
+Tensor describe(const double*& cursor);
+
 // A new tensor as the command buffer describes it at the cursor: dtype, rank, extents...
 Tensor allocate(Backend& backend, const double*& cursor);
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "errors.h"
 #include "op_list.h"
@@ -86,6 +87,9 @@ class Backend {
   // Around every op.
   virtual void begin_op(const OpCall&) {}
   virtual void end_op(const OpCall&) {}
+  // How a call would be run and why, as JSON; its tensors may have no memory. "null" of an op about
+  // which there is nothing to say.
+  virtual std::string explain(const OpCall&) { return "null"; }
 
 #define MIXPREC_DECLARE_OP(name) virtual void name(const OpCall& call) = 0;
   MIXPREC_OPS(MIXPREC_DECLARE_OP)
@@ -102,6 +106,12 @@ inline constexpr const char* kOpNames[] = {
 };
 inline constexpr int32_t kOpCount = static_cast<int32_t>(sizeof(kOpNames) / sizeof(kOpNames[0]));
 
+// The name of an op by its code.
+inline const char* op_name(int32_t op) {
+  check(op >= 0 && op < kOpCount, "an op code that does not exist was called");
+  return kOpNames[op];
+}
+
 inline void run_op(Backend& backend, int32_t op, OpCall& call) {
   using Method = void (Backend::*)(const OpCall&);
   static constexpr Method kMethods[] = {
@@ -109,8 +119,7 @@ inline void run_op(Backend& backend, int32_t op, OpCall& call) {
       MIXPREC_OPS(MIXPREC_OP_METHOD)
 #undef MIXPREC_OP_METHOD
   };
-  check(op >= 0 && op < kOpCount, "an op code that does not exist was called");
-  call.name = kOpNames[op];
+  call.name = op_name(op);
   const Method method = kMethods[op];
   backend.begin_op(call);
   (backend.*method)(call);

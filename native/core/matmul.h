@@ -186,6 +186,17 @@ Tensor read_epilogue(const OpCall& call, const Contiguous& contiguous, GemmDesc&
 
 }  // namespace matmul_detail
 
+// The description of what `tensor` is when its elements lie densely: for calls without memory.
+inline Tensor dense_like(const Tensor& tensor) {
+  Tensor dense = tensor;
+  int64_t stride = 1;
+  for (int32_t dim = tensor.rank - 1; dim >= 0; --dim) {
+    dense.strides[dim] = stride;
+    stride *= tensor.shape[dim];
+  }
+  return dense;
+}
+
 // Calls multiply(desc) for the products that a call of matmul is made of; contiguous(tensor) gives
 // a dense copy.
 template <class Contiguous, class Multiply>

@@ -18,6 +18,7 @@ class CpuBackend final : public Backend {
   void empty_cache() override { allocator_.empty_cache(); }
   void copy_from_host(void* device, const void* host, size_t bytes) override;
   void copy_to_host(void* host, const void* device, size_t bytes) override;
+  std::string explain(const OpCall& call) override;
 
 #define MIXPREC_OVERRIDE_OP(name) void name(const OpCall& call) override;
   MIXPREC_OPS(MIXPREC_OVERRIDE_OP)

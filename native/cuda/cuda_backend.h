@@ -28,6 +28,7 @@ class CudaBackend final : public Backend {
   void raise_pending() override { raise_report(*report_, ""); }
   void begin_op(const OpCall& call) override;
   void end_op(const OpCall& call) override;
+  std::string explain(const OpCall& call) override;
 
 #define MIXPREC_OVERRIDE_OP(name) void name(const OpCall& call) override;
   MIXPREC_OPS(MIXPREC_OVERRIDE_OP)

@@ -89,11 +89,22 @@ void store_without_product(const GemmPlan<Acc>& plan) {
   }
 }
 
+bool is_dense(const PanelSource& source) {
+  return source.k_stride == 1 || source.extent_stride == 1;
+}
+template <class Acc>
+bool is_row(const GemmPlan<Acc>& plan) {
+  return plan.M == 1 && is_dense(plan.rhs);
+}
+template <class Acc>
+bool is_column(const GemmPlan<Acc>& plan) {
+  return plan.N == 1 && plan.M != 1 && plan.target.row_stride == 1 && is_dense(plan.lhs);
+}
+
 // One column of the output, dense, is a row of its transpose; the bias is then one value for all.
 template <class Acc>
 bool transpose_column(GemmPlan<Acc>& plan, std::vector<Acc>& bias) {
-  const bool lhs_dense = plan.lhs.k_stride == 1 || plan.lhs.extent_stride == 1;
-  if (plan.N != 1 || plan.M == 1 || plan.target.row_stride != 1 || !lhs_dense) return false;
+  if (!is_column(plan)) return false;
   if (plan.target.bias != nullptr) {
     bias.assign(static_cast<size_t>(plan.M), bias[0]);
     plan.target.bias = bias.data();
@@ -106,8 +117,7 @@ bool transpose_column(GemmPlan<Acc>& plan, std::vector<Acc>& bias) {
 }
 
 template <class Acc>
-void multiply_floats(const GemmDesc& desc) {
-  std::vector<Acc> bias = widened_bias<Acc>(desc);
+GemmPlan<Acc> plan_of(const GemmDesc& desc) {
   const auto item = [](DType dtype) { return static_cast<int64_t>(item_size(dtype)); };
   GemmPlan<Acc> plan;
   plan.M = desc.M;
@@ -124,11 +134,18 @@ void multiply_floats(const GemmDesc& desc) {
   plan.target.row_stride = desc.out_row_stride;
   plan.target.alpha = static_cast<Acc>(desc.alpha);
   plan.target.beta = static_cast<Acc>(desc.beta);
-  plan.target.bias = desc.bias == nullptr ? nullptr : bias.data();
+  plan.target.bias = nullptr;
   if (!desc.epilogue.is_plain()) plan.epilogue = &desc.epilogue;
+  return plan;
+}
+
+template <class Acc>
+void multiply_floats(const GemmDesc& desc) {
+  std::vector<Acc> bias = widened_bias<Acc>(desc);
+  GemmPlan<Acc> plan = plan_of<Acc>(desc);
+  if (desc.bias != nullptr) plan.target.bias = bias.data();
   if (desc.K == 0) return store_without_product(plan);
-  const bool rhs_dense = plan.rhs.k_stride == 1 || plan.rhs.extent_stride == 1;
-  if ((plan.M == 1 && rhs_dense) || transpose_column(plan, bias)) return multiply_vector(plan);
+  if (is_row(plan) || transpose_column(plan, bias)) return multiply_vector(plan);
   multiply_blocked(plan);
 }
 
@@ -173,6 +190,19 @@ void multiply(const GemmDesc& given) {
 void gemm(const GemmDesc& desc) {
   multiply(desc);
   if (desc.epilogue.column_sums != nullptr) sum_columns(desc);
+}
+
+GemmPath gemm_path(const GemmDesc& given) {
+  const GemmDesc desc = with_batch_as_rows(given);
+  if (desc.M == 0 || desc.N == 0 || desc.K == 0 || desc.batch == 0 || desc.outer == 0) {
+    return GemmPath::kNone;
+  }
+  if (!is_floating(desc.out_dtype)) return GemmPath::kInteger;
+  const auto by_shape = [](const auto& plan) {
+    return is_row(plan) || is_column(plan) ? GemmPath::kVector : GemmPath::kBlocked;
+  };
+  return desc.out_dtype == DType::kFloat64 ? by_shape(plan_of<double>(desc))
+                                           : by_shape(plan_of<float>(desc));
 }
 
 }  // namespace mixprec::cpu

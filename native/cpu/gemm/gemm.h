@@ -11,4 +11,9 @@ namespace mixprec::cpu {
 // same bit for bit for any number of threads. K = 0 gives beta * out + bias.
 void gemm(const GemmDesc& desc);
 
+// How gemm() makes a product: by packed panels, as a row or column times a matrix that is read
+// where it lies, of whole numbers, or not at all.
+enum class GemmPath { kBlocked, kVector, kInteger, kNone };
+GemmPath gemm_path(const GemmDesc& desc);
+
 }  // namespace mixprec::cpu

@@ -135,6 +135,14 @@ GemmConfig fastest(const std::vector<GemmRanked>& ranked,
   return ranked[static_cast<size_t>(best)].config;
 }
 
+std::optional<GemmConfig> remembered_gemm(CudaBackend& backend, const GemmDesc& desc) {
+  Choices& choices = choices_of(backend.device());
+  const std::lock_guard<std::mutex> lock(choices.mutex);
+  const auto found = choices.remembered.find(GemmKey(desc));
+  if (found == choices.remembered.end()) return std::nullopt;
+  return found->second;
+}
+
 GemmConfig choose_gemm(CudaBackend& backend, const GemmDesc& desc) {
   const GemmKey key(desc);
   Choices& choices = choices_of(backend.device());

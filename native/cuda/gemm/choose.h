@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "cuda/cuda_backend.h"
@@ -11,6 +12,9 @@
 namespace mixprec::cuda {
 
 GemmConfig choose_gemm(CudaBackend& backend, const GemmDesc& desc);
+
+// What choose_gemm has already chosen for such a product.
+std::optional<GemmConfig> remembered_gemm(CudaBackend& backend, const GemmDesc& desc);
 
 // Whether products are measured before they are made for the first time. Never in the emulator,
 // whose times say nothing.
