@@ -72,7 +72,7 @@ std::unique_ptr<HostCopy> CudaBackend::start_copy_to_host(void* host, const void
 
 void CudaBackend::synchronize() {
   use_device(device_);
-  require(api::synchronize_stream(stream_), "waiting for the device");
+  require(wait_for(stream_), "waiting for the device");
   raise_report(*report_, "");
 }
 
@@ -84,7 +84,7 @@ void CudaBackend::begin_op(const OpCall& call) {
 
 void CudaBackend::end_op(const OpCall& call) {
   if (!launches_block()) return;
-  require(api::synchronize_stream(stream_), "the operation");
+  require(wait_for(stream_), "the operation");
   raise_report(*report_, call.name);
 }
 

@@ -25,6 +25,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<HostCopy> start_copy_to_host(void* host, const void* device,
                                                size_t bytes) override;
   void synchronize() override;
+  uint64_t waits() const override { return host_waits(); }
   void raise_pending() override { raise_report(*report_, ""); }
   void begin_op(const OpCall& call) override;
   void end_op(const OpCall& call) override;
