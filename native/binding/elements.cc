@@ -31,8 +31,8 @@ napi_value from_bytes(napi_env env, napi_callback_info info) {
   });
 }
 
-// An ArrayBuffer and where its bytes are. napi_create_arraybuffer ends the process where there is no
-// memory for one; the constructor throws.
+// An ArrayBuffer and where its bytes are. napi_create_arraybuffer ends the process where there is
+// no memory for one; the constructor throws.
 napi_value new_array_buffer(napi_env env, size_t bytes, void** data) {
   napi_value global, constructor, length, buffer;
   napi_get_global(env, &global);

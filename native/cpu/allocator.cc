@@ -82,8 +82,8 @@ void CachingAllocator::empty_cache() noexcept {
 }
 
 std::string CachingAllocator::summary(size_t asked) const {
-  return "out of memory on cpu: " + mebibytes(asked) +
-         " were asked for; this process has " + mebibytes(stats_.allocated) + " in tensors and " +
+  return "out of memory on cpu: " + mebibytes(asked) + " were asked for; this process has " +
+         mebibytes(stats_.allocated) + " in tensors and " +
          mebibytes(stats_.reserved - stats_.allocated) + " in its cache, the peak was " +
          mebibytes(stats_.max_allocated) +
          ". Smaller batches, 16-bit precision or checkpoint() need less";
