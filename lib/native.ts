@@ -48,8 +48,19 @@ interface Addon {
   toDevice(): void;
   synchronize(): void;
   cudaDevices(): CudaInfo;
+  beginCapture(): void;
+  endCapture(): NativeGraph;
+  abandonCapture(): void;
+  replayGraph(graph: NativeGraph): void;
+  destroyGraph(graph: NativeGraph): void;
   setNumThreads(count: number): void;
   numThreads(): number;
+}
+
+declare const nativeGraph: unique symbol;
+/** The addon's side of a captured graph, which the collector destroys where nobody else did. */
+export interface NativeGraph {
+  readonly [nativeGraph]: true;
 }
 
 /** What the addon knows of a CUDA device. */
@@ -369,9 +380,9 @@ export interface NativeMemoryStats {
   readonly waits: number;
 }
 
-function onDevice(name: string, call: () => void): void {
+function onDevice<T>(name: string, call: () => T): T {
   try {
-    call();
+    return call();
   } catch (cause) {
     throw typedError(cause, name);
   }
@@ -416,6 +427,36 @@ export function synchronizeNative(device: number): void {
   onDevice("synchronize", () => {
     addon.synchronize();
   });
+}
+
+/** Captures what `fn` queues on a device, instead of doing it. */
+export function captureNative<T>(device: number, fn: () => T): { result: T; graph: NativeGraph } {
+  command[0] = device;
+  onDevice("graph", () => {
+    addon.beginCapture();
+  });
+  let result: T;
+  try {
+    result = fn();
+  } catch (error) {
+    command[0] = device;
+    addon.abandonCapture();
+    throw error;
+  }
+  command[0] = device;
+  return { result, graph: onDevice("graph", () => addon.endCapture()) };
+}
+
+/** Queues the work of a graph once more. */
+export function replayNative(graph: NativeGraph): void {
+  onDevice("replay", () => {
+    addon.replayGraph(graph);
+  });
+}
+
+/** Destroys a graph and gives its memory back. */
+export function destroyGraphNative(graph: NativeGraph): void {
+  addon.destroyGraph(graph);
 }
 
 /**

@@ -85,9 +85,10 @@ class Backend {
   virtual uint64_t waits() const { return 0; }
   // Throws what has gone wrong in queued work so far, without waiting.
   virtual void raise_pending() {}
-  // Around every op.
+  // Around every op; leave_op also where the op threw.
   virtual void begin_op(const OpCall&) {}
   virtual void end_op(const OpCall&) {}
+  virtual void leave_op() noexcept {}
 
 #define MIXPREC_DECLARE_OP(name) virtual void name(const OpCall& call) = 0;
   MIXPREC_OPS(MIXPREC_DECLARE_OP)
@@ -115,6 +116,10 @@ inline void run_op(Backend& backend, int32_t op, OpCall& call) {
   call.name = kOpNames[op];
   const Method method = kMethods[op];
   backend.begin_op(call);
+  const struct Leave {
+    Backend& backend;
+    ~Leave() { backend.leave_op(); }
+  } leave{backend};
   (backend.*method)(call);
   backend.end_op(call);
 }

@@ -81,6 +81,30 @@ void Transfers::to_device(void* device, const void* host, size_t bytes) {
   }
 }
 
+void Transfers::capture_to_device(void* device, const void* host, size_t bytes,
+                                  std::vector<Pinned>& kept) {
+  if (bytes == 0) return;
+  void* const pinned = pinned_.take(bytes);
+  if (pinned == nullptr) {
+    throw Error(ErrorCode::kOutOfMemory,
+                "out of pinned host memory: " + std::to_string(bytes) +
+                    " bytes were asked for to be copied at every replay of a graph");
+  }
+  kept.push_back({pinned, bytes});
+  std::memcpy(pinned, host, bytes);
+  require(api::copy_to_device(device, pinned, bytes, stream_), "copying to the device");
+}
+
+void Transfers::give_back_later(const std::vector<Pinned>& kept) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const Pinned& buffer : kept) {
+    const api::Event done = events_.take();
+    api::record_event(done, stream_);
+    in_flight_.push_back({done, buffer.data, buffer.bytes});
+    bytes_in_flight_ += buffer.bytes;
+  }
+}
+
 std::unique_ptr<HostCopy> Transfers::start_to_host(void* host, const void* device, size_t bytes) {
   void* const pinned = bytes <= kMostPinned ? pinned_.take(bytes) : nullptr;
   if (pinned == nullptr) {
