@@ -23,6 +23,12 @@ function dependenciesAreCurrent() {
   });
 }
 
+/**
+ * Whether the driver of an NVIDIA GPU is loaded (dxg: Windows's, seen from its Linux). Then the CUDA
+ * backend is built, too, where nvcc is.
+ */
+const hasGpu = () => ["/dev/nvidiactl", "/dev/dxg"].some((file) => existsSync(file));
+
 function installDependencies() {
   console.log("set-up: installing the dependencies of package-lock.json");
   // The addon is built below, where its progress can be seen.
@@ -37,7 +43,8 @@ function installDependencies() {
 try {
   const start = performance.now();
   if (!dependenciesAreCurrent()) installDependencies();
-  await buildNative();
+  const cuda = process.env.MIXPREC_CUDA === undefined && hasGpu() ? { MIXPREC_CUDA: "auto" } : {};
+  await buildNative({ defines: cuda });
   buildTypeScript();
   console.log(`set-up: done in ${((performance.now() - start) / 1000).toFixed(1)} s`);
 } catch (error) {

@@ -52,6 +52,12 @@ describe("progress without a terminal", () => {
     expect(stream.text).toBe("  takes about 1.5 hours at 20.3 s a step\n");
   });
 
+  it("shows a slow pace by tenths", () => {
+    const stream = recordStream();
+    createProgress(stream, "float32", 0).step({ ...state, samplesPerSecond: 0.67 });
+    expect(stream.text).toMatch(/ {2}0\.7 samples\/s\n$/);
+  });
+
   it("names no loss scale where there is none", () => {
     const stream = recordStream();
     const progress = createProgress(stream, "float32", 0);

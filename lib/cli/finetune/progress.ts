@@ -40,10 +40,14 @@ export function formatLoss(loss: number): string {
   return Math.abs(loss) < 1e4 ? loss.toFixed(4) : loss.toExponential(2);
 }
 
+function pace(samplesPerSecond: number): string {
+  return `${samplesPerSecond.toFixed(samplesPerSecond < 10 ? 1 : 0)} samples/s`;
+}
+
 function details({ loss, scale, samplesPerSecond }: StepState): string {
   const parts = [`loss ${formatLoss(loss)}`];
   if (scale !== null) parts.push(`scale ${scale}`);
-  parts.push(`${samplesPerSecond.toFixed(0)} samples/s`);
+  parts.push(pace(samplesPerSecond));
   return parts.join("  ");
 }
 
@@ -61,7 +65,7 @@ function epochLine(
     `validation ${percent(validationAccuracy)}`,
   ];
   if (scale !== null) parts.push(`scale ${scale}`);
-  parts.push(`${samplesPerSecond.toFixed(0)} samples/s`, `${seconds.toFixed(1)} s`);
+  parts.push(pace(samplesPerSecond), `${seconds.toFixed(1)} s`);
   return parts.join("  ");
 }
 
