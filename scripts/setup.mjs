@@ -23,12 +23,6 @@ function dependenciesAreCurrent() {
   });
 }
 
-/**
- * Whether the driver of an NVIDIA GPU is loaded (dxg: Windows's, seen from its Linux). Then the CUDA
- * backend is built, too, where nvcc is.
- */
-const hasGpu = () => ["/dev/nvidiactl", "/dev/dxg"].some((file) => existsSync(file));
-
 function installDependencies() {
   console.log("set-up: installing the dependencies of package-lock.json");
   // The addon is built below, where its progress can be seen.
@@ -43,8 +37,7 @@ function installDependencies() {
 try {
   const start = performance.now();
   if (!dependenciesAreCurrent()) installDependencies();
-  const cuda = process.env.MIXPREC_CUDA === undefined && hasGpu() ? { MIXPREC_CUDA: "auto" } : {};
-  await buildNative({ defines: cuda });
+  await buildNative();
   buildTypeScript();
   console.log(`set-up: done in ${((performance.now() - start) / 1000).toFixed(1)} s`);
 } catch (error) {
