@@ -60,6 +60,17 @@ struct WgmmaLayout {
   static_assert(kSlots >= 2 && kBytes <= (227u << 10));
 };
 
+// How many rows, or where these are dense k, a bulk copy of an operand takes: its share of the
+// tile. A tile that is dense in rows has columns of 128 bytes of them, which are shared out whole,
+// or, where they are odd in number, by k.
+constexpr bool wgmma_shares_k(int rows, int row_bytes, int shares) {
+  return rows * row_bytes / 128 % shares != 0;
+}
+constexpr int wgmma_box(bool k_dense, int rows, int row_bytes, int depth, int shares) {
+  if (k_dense) return rows / shares;
+  return wgmma_shares_k(rows, row_bytes, shares) ? depth / shares : depth;
+}
+
 inline constexpr int kWgmmaThreads = 384;  // a producing warpgroup and two that consume
 
 // Where a block's tile is: the same for the producer and the consumers.

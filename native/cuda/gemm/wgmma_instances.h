@@ -31,7 +31,7 @@ void launch_variant(const WgmmaLaunch& where, const WgmmaArgs<WgmmaAcc<T>>& args
 
 template <class T, Major kLhs, Major kRhs>
 void launch_tile(const WgmmaLaunch& where, const WgmmaArgs<WgmmaAcc<T>>& args) {
-  static_assert(kWgmmaTileCount == 5);
+  static_assert(kWgmmaTileCount == 6);
   switch (where.variant) {
     case 0:
       return launch_variant<T, kLhs, kRhs, 0>(where, args);
@@ -43,6 +43,8 @@ void launch_tile(const WgmmaLaunch& where, const WgmmaArgs<WgmmaAcc<T>>& args) {
       return launch_variant<T, kLhs, kRhs, 3>(where, args);
     case 4:
       return launch_variant<T, kLhs, kRhs, 4>(where, args);
+    case 5:
+      return launch_variant<T, kLhs, kRhs, 5>(where, args);
     default:
       check(false, "no such row of the tiles of wgmma");
   }

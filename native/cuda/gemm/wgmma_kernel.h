@@ -36,34 +36,36 @@ struct Ring {
   uint32_t slots, full, empty;
 };
 
-// Loads rows [first, first + kRows * share / shares) of an operand's tile. A box has 128 bytes of
-// k, or of rows where these are dense.
+MIXPREC_DEVICE void load_box(const WgmmaOperand& operand, uint32_t to, uint32_t full, int shares,
+                             int x, int y, int z, int w) {
+  if (shares == 1) {
+    ptx::tensor_load(to, operand.map, full, x, y, z, w);
+  } else {
+    const auto mask = static_cast<uint16_t>((1u << shares) - 1);
+    ptx::tensor_load_multicast(to, operand.map, full, mask, x, y, z, w);
+  }
+}
+
+// Loads this block's share of an operand's tile, whose rows begin at `first`, for all that share
+// it.
 template <class I, Major kMajor, int kRows>
 MIXPREC_DEVICE void load_tile(const WgmmaOperand& operand, const WgmmaPlace& place, int plane,
                               int first, int k, uint32_t to, uint32_t full, int share, int shares) {
   const int z = place.batch * operand.z_batch + place.outer * operand.z_outer;
   const int w = place.outer * operand.w_outer + plane;
-  const auto mask = static_cast<uint16_t>((1u << shares) - 1);
   if constexpr (kMajor == Major::kK) {
-    const int rows = kRows / shares;
-    const int row = share * rows;
-    const uint32_t at = to + static_cast<uint32_t>(row) * 128;
-    if (shares == 1) {
-      ptx::tensor_load(at, operand.map, full, k, first + row, z, w);
-    } else {
-      ptx::tensor_load_multicast(at, operand.map, full, mask, k, first + row, z, w);
-    }
+    const int row = share * (kRows / shares);
+    load_box(operand, to + static_cast<uint32_t>(row) * 128, full, shares, k, first + row, z, w);
   } else {
-    constexpr int kBox = 128 / static_cast<int>(sizeof(typename I::T));
-    constexpr uint32_t kBoxBytes = I::kDepth * 128;
-    const int boxes = kRows / kBox / shares;
-    for (int box = share * boxes; box < (share + 1) * boxes; ++box) {
-      const uint32_t at = to + static_cast<uint32_t>(box) * kBoxBytes;
-      if (shares == 1) {
-        ptx::tensor_load(at, operand.map, full, first + box * kBox, k, z, w);
-      } else {
-        ptx::tensor_load_multicast(at, operand.map, full, mask, first + box * kBox, k, z, w);
-      }
+    constexpr int kItem = static_cast<int>(sizeof(typename I::T));
+    constexpr int kColumns = kRows * kItem / 128;
+    const bool by_k = wgmma_shares_k(kRows, kItem, shares);
+    const int own_k = by_k ? share * (I::kDepth / shares) : 0;
+    const int columns = by_k ? kColumns : kColumns / shares;
+    const int begin = by_k ? 0 : share * columns;
+    for (int column = begin; column < begin + columns; ++column) {
+      const auto at = static_cast<uint32_t>(column * I::kDepth + own_k) * 128;
+      load_box(operand, to + at, full, shares, first + column * (128 / kItem), k + own_k, z, w);
     }
   }
 }

@@ -20,11 +20,12 @@ struct Box {
 
 // A map [w][z][rows][inner] with strides in elements. One of those dimensions that has an extent
 // of 1 may have any stride, but the map wants one that is allowed.
-TensorMap make_map(const void* data, DType dtype, Box box, const int64_t (&extents)[4],
-                   const int64_t (&strides)[4]) {
+TensorMap make_map(const void* data, DType dtype, bool as_tf32, Box box,
+                   const int64_t (&extents)[4], const int64_t (&strides)[4]) {
   const auto item = static_cast<int64_t>(item_size(dtype));
   TensorMapDesc map_desc;
   map_desc.dtype = dtype;
+  map_desc.as_tf32 = as_tf32;
   map_desc.rank = 4;
   map_desc.data = data;
   map_desc.swizzle = Swizzle::k128Bytes;
@@ -47,6 +48,7 @@ struct Source {
   int64_t rows = 0;
   int64_t row_stride = 0, k_stride = 0;
   Major major = Major::kK;
+  bool as_tf32 = false;
   int32_t planes = 1;
   int64_t plane_stride = 0;
 
@@ -62,16 +64,18 @@ struct Source {
   }
 };
 
-// `box_rows` of the tile are loaded at once where k is dense.
-WgmmaOperand operand_map(const GemmDesc& desc, const Source& source, int32_t box_rows) {
+// For a tile of `tile_rows` that `shares` blocks load together.
+WgmmaOperand operand_map(const GemmDesc& desc, const Source& source, int32_t tile_rows,
+                         int32_t shares) {
   const GemmOperand& from = source.operand;
   const int64_t batch = from.batch_stride == 0 ? 1 : desc.batch;
   const int64_t outer = from.outer_stride == 0 ? 1 : desc.outer;
   const bool k_dense = source.major == Major::kK;
+  const auto item = static_cast<int32_t>(item_size(from.dtype));
   const int32_t depth = wgmma_depth(from.dtype);
-  const auto side = static_cast<uint32_t>(depth);  // 128 bytes
+  const Box box{static_cast<uint32_t>(128 / item),
+                static_cast<uint32_t>(wgmma_box(k_dense, tile_rows, item, depth, shares))};
   WgmmaOperand result{};
-  const Box box{side, k_dense ? static_cast<uint32_t>(box_rows) : side};
   // The planes of a copy are a dimension, so that its batches, which are dense, have to be one.
   const bool one = source.planes > 1;
   const int64_t extents[4] = {k_dense ? desc.K : source.rows, k_dense ? source.rows : desc.K,
@@ -79,27 +83,28 @@ WgmmaOperand operand_map(const GemmDesc& desc, const Source& source, int32_t box
   const int64_t strides[4] = {1, k_dense ? source.row_stride : source.k_stride,
                               from.batch_stride != 0 ? from.batch_stride : from.outer_stride,
                               one ? source.plane_stride : from.outer_stride};
-  result.map = make_map(from.data, from.dtype, box, extents, strides);
+  result.map = make_map(from.data, from.dtype, source.as_tf32, box, extents, strides);
   result.z_batch = batch > 1 ? 1 : 0;
   result.z_outer = one && outer > 1 ? static_cast<int32_t>(batch) : 0;
   result.w_outer = !one && outer > 1 ? 1 : 0;
   return result;
 }
 
-bool is_aligned(const GemmDesc& desc) {
+// Whether bulk copies store the output, which is float32, int32 or of the operands' 16-bit type.
+bool is_direct(const GemmDesc& desc, DType operand, int32_t splits) {
+  if (desc.beta != 0 || !desc.epilogue.is_plain()) return false;
+  if (desc.out_dtype == DType::kInt32
+          ? desc.alpha != 1 || desc.bias != nullptr
+          : desc.out_dtype != DType::kFloat32 && desc.out_dtype != operand) {
+    return false;
+  }
   const auto unit = static_cast<int64_t>(16 / item_size(desc.out_dtype));
   const auto steps = [&](int64_t count, int64_t stride) {
     return count == 1 || wgmma_detail::is_multiple(stride, unit);
   };
   return reinterpret_cast<uintptr_t>(desc.out) % 16 == 0 && steps(desc.M, desc.out_row_stride) &&
-         steps(desc.batch, desc.out_batch_stride) && steps(desc.outer, desc.out_outer_stride);
-}
-
-// Whether bulk copies store the output, which is float32, int32 or of the operands' 16-bit type.
-bool is_direct(const GemmDesc& desc, DType operand) {
-  if (!is_aligned(desc) || desc.beta != 0 || !desc.epilogue.is_plain()) return false;
-  if (desc.out_dtype == DType::kInt32) return desc.alpha == 1 && desc.bias == nullptr;
-  return desc.out_dtype == DType::kFloat32 || desc.out_dtype == operand;
+         steps(desc.batch * splits, desc.out_batch_stride) &&
+         steps(desc.outer, desc.out_outer_stride);
 }
 
 // What the tile and the output have to do with the arguments; `desc` describes what this kernel
@@ -112,8 +117,8 @@ WgmmaArgs<Acc> product_args(const GemmDesc& desc, const WgmmaTile& tile, const S
   args.N = static_cast<int32_t>(desc.N);
   args.cluster = wgmma_cluster(tile, desc.M);
   const int32_t depth = wgmma_depth(lhs.operand.dtype);
-  args.lhs = operand_map(desc, lhs, tile.m);
-  args.rhs = operand_map(desc, rhs, tile.n / args.cluster);
+  args.lhs = operand_map(desc, lhs, tile.m, 1);
+  args.rhs = operand_map(desc, rhs, tile.n, args.cluster);
   args.steps = static_cast<int32_t>((desc.K + depth - 1) / depth);
   args.splits = splits;
   args.steps_to_split = (args.steps + splits - 1) / splits;
@@ -129,7 +134,7 @@ WgmmaArgs<Acc> product_args(const GemmDesc& desc, const WgmmaTile& tile, const S
   args.units = args.batches * splits * args.clusters_down * args.tiles_across;
   args.epilogue = epilogue_args<Acc>(desc);
   args.aligned = is_aligned_to(desc, 4);
-  args.direct = is_direct(desc, lhs.operand.dtype);
+  args.direct = is_direct(desc, lhs.operand.dtype, splits);
   args.out.z_batch = 1;
   args.out.w_outer = splits == 1 ? 1 : 0;
   if (splits > 1) {
@@ -145,47 +150,41 @@ WgmmaArgs<Acc> product_args(const GemmDesc& desc, const WgmmaTile& tile, const S
                                 splits == 1 ? desc.outer : 1};
     const int64_t strides[4] = {1, desc.out_row_stride, desc.out_batch_stride,
                                 desc.out_outer_stride};
-    args.out.map = make_map(desc.out, desc.out_dtype, box, extents, strides);
+    args.out.map = make_map(desc.out, desc.out_dtype, false, box, extents, strides);
   }
   return args;
 }
 
-// Copies of both operands, for as long as it takes to queue what reads them.
-class Copies {
+// An operand that is copied where it has to be, for as long as it takes to queue what reads it.
+class Prepared {
  public:
-  Copies(CudaBackend& backend, const GemmDesc& desc, Preparation preparation)
-      : lhs_(prepared_operand(desc, true, preparation)),
-        rhs_(prepared_operand(desc, false, preparation)),
-        lhs_memory_(backend, lhs_.bytes),
-        rhs_memory_(backend, rhs_.bytes) {
-    lhs_.operand.data = lhs_memory_.data();
-    rhs_.operand.data = rhs_memory_.data();
-    if (preparation == Preparation::kPlanes) {
-      ranges_memory_.emplace(backend, sizeof(ProductRanges));
-      find_ranges(backend, desc, ranges());
+  Prepared(CudaBackend& backend, const GemmDesc& desc, bool is_lhs, Preparation preparation,
+           const ProductRanges* ranges)
+      : source_(desc, is_lhs ? desc.lhs : desc.rhs, is_lhs) {
+    const int64_t rows = is_lhs ? desc.M : desc.K;
+    const int64_t cols = is_lhs ? desc.K : desc.N;
+    const bool is_tf32 = preparation == Preparation::kTf32;
+    if (is_tf32 ? tensor_maps_round_to_tf32(backend) : preparation == Preparation::kBytes) {
+      if (source_.major == Major::kK &&
+          wgmma_detail::has_tensor_map(source_.operand, rows, cols, desc)) {
+        source_.as_tf32 = is_tf32;
+        return;
+      }
     }
-    prepare(backend, desc, true, preparation, lhs_, ranges());
-    prepare(backend, desc, false, preparation, rhs_, ranges());
+    PreparedOperand copy = prepared_operand(desc, is_lhs, preparation);
+    memory_.emplace(backend, copy.bytes);
+    copy.operand.data = memory_->data();
+    prepare(backend, desc, is_lhs, preparation, copy, ranges);
+    source_ = Source(desc, copy.operand, is_lhs);
+    source_.major = Major::kK;  // also where both strides are 1
+    source_.planes = preparation == Preparation::kPlanes ? kPlaneCount : 1;
+    source_.plane_stride = copy.plane_stride;
   }
-
-  ProductRanges* ranges() const {
-    return ranges_memory_ ? ranges_memory_->as<ProductRanges>() : nullptr;
-  }
-  Source source(const GemmDesc& desc, bool is_lhs) const {
-    const PreparedOperand& copy = is_lhs ? lhs_ : rhs_;
-    Source source(desc, copy.operand, is_lhs);
-    source.major = Major::kK;  // also where both strides are 1
-    if (ranges_memory_) {
-      source.planes = kPlaneCount;
-      source.plane_stride = copy.plane_stride;
-    }
-    return source;
-  }
+  const Source& source() const { return source_; }
 
  private:
-  PreparedOperand lhs_, rhs_;
-  Scratch lhs_memory_, rhs_memory_;
-  std::optional<Scratch> ranges_memory_;
+  Source source_;
+  std::optional<Scratch> memory_;
 };
 
 // The product into desc.out, or shares of the sums where there are several.
@@ -204,20 +203,26 @@ void multiply(CudaBackend& backend, const GemmDesc& desc, int32_t variant, int32
                                   : kind == WgmmaKind::kTf32    ? Preparation::kTf32
                                   : kind == WgmmaKind::kInteger ? Preparation::kBytes
                                                                 : Preparation::kBFloat16;
-  const Copies copies(backend, desc, preparation);
-  const Source lhs = copies.source(desc, true);
-  const Source rhs = copies.source(desc, false);
+  std::optional<Scratch> ranges_memory;
+  ProductRanges* ranges = nullptr;
+  if (kind == WgmmaKind::kPlanes) {
+    ranges_memory.emplace(backend, sizeof(ProductRanges));
+    ranges = ranges_memory->as<ProductRanges>();
+    find_ranges(backend, desc, ranges);
+  }
+  const Prepared lhs(backend, desc, true, preparation, ranges);
+  const Prepared rhs(backend, desc, false, preparation, ranges);
   const WgmmaLaunch launch{backend, variant, Major::kK, Major::kK};
   if (kind == WgmmaKind::kInteger) {
-    WgmmaArgs<int64_t> args = product_args<int64_t>(desc, tile, lhs, rhs, splits);
+    auto args = product_args<int64_t>(desc, tile, lhs.source(), rhs.source(), splits);
     return wgmma_int8(launch, args);
   }
-  WgmmaArgs<float> args = product_args<float>(desc, tile, lhs, rhs, splits);
+  auto args = product_args<float>(desc, tile, lhs.source(), rhs.source(), splits);
+  args.ranges = ranges;
   if (kind == WgmmaKind::kMedium) return wgmma_bfloat16(launch, args);
   if (kind == WgmmaKind::kTf32) return wgmma_tf32(launch, args);
-  args.ranges = copies.ranges();
   wgmma_planes(launch, args);
-  multiply_wide_range(backend, desc, splits, copies.ranges());
+  multiply_wide_range(backend, desc, splits, ranges);
 }
 
 }  // namespace

@@ -20,12 +20,12 @@ struct WgmmaTile {
 
 // GemmConfig::variant is a row of this. The units wgmma_sm90_*.cu hold an instance for each.
 inline constexpr WgmmaTile kWgmmaTiles[] = {
-    {128, 256, 2, false}, {128, 128, 2, true}, {128, 128, 2, false},
-    {64, 128, 1, true},   {64, 64, 1, true},
+    {128, 256, 2, false}, {128, 192, 2, false}, {128, 128, 2, true},
+    {128, 128, 2, false}, {64, 128, 1, true},   {64, 64, 1, true},
 };
 inline constexpr int32_t kWgmmaTileCount = std::size(kWgmmaTiles);
 // The only row that makes float32 products of the highest precision, whose sums are kept twice.
-inline constexpr int32_t kWgmmaPlanesTile = 2;
+inline constexpr int32_t kWgmmaPlanesTile = 3;
 
 // Elements of k to a slot of the ring: 128 bytes of each row.
 constexpr int32_t wgmma_depth(DType operand) {

@@ -39,7 +39,7 @@ DEVICE_TEST(90, "the same bits in any order of threads and copies") {
       c.size = {2 * kWgmmaTiles[variant].m + 72, 2 * kWgmmaTiles[variant].n + 8, 150};
       c.lhs_transposed = variant % 2 == 1;
       c.rhs_transposed = variant % 2 == 0;
-      c.batch = variant == 4 ? 40 : 1;  // more than there are blocks
+      c.batch = variant == 5 ? 40 : 1;  // more than there are blocks
       c.bias = true;
       const std::vector<char> got = expect_product(c, {GemmFamily::kWgmmaSm90, variant, 1});
       if (first[variant].empty()) first[variant] = got;
@@ -70,7 +70,25 @@ DEVICE_TEST(90, "batches, repeated and not, and shares of K") {
   // More shares than there is of K.
   ProductCase c;
   c.size = {40, 33, 70};
-  expect_product(c, {GemmFamily::kWgmmaSm90, 3, 6});
+  expect_product(c, {GemmFamily::kWgmmaSm90, 4, 6});
+}
+
+DEVICE_TEST(90, "infinities and NaN go where they belong") {
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    for (int32_t variant = 0; variant < kWgmmaTileCount; ++variant) {
+      ProductCase c;
+      c.size = {70, 80, 72};
+      c.in = c.out = dtype;
+      c.edit = [](std::vector<double>& lhs, std::vector<double>& rhs) {
+        lhs[3 * 72 + 5] = INFINITY;
+        lhs[69 * 72 + 71] = -INFINITY;
+        lhs[10 * 72] = NAN;
+        rhs[9 * 72 + 5] = 0;  // times infinity
+        rhs[79 * 72 + 7] = NAN;
+      };
+      expect_product(c, {GemmFamily::kWgmmaSm90, variant, 1});
+    }
+  }
 }
 
 DEVICE_TEST(90, "activations and what else follows a product") {

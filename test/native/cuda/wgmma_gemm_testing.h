@@ -34,10 +34,13 @@ struct ProductCase {
   DType in = DType::kBFloat16, out = DType::kBFloat16;
   MatmulPrecision precision = MatmulPrecision::kHighest;
   bool padded_out = true;  // rows of out aligned to 16 bytes
+  bool odd_pitch = false;  // lines of operands not aligned
   bool bias = false;
   double alpha = 1, beta = 0;
   // Changes the operands' elements.
   void (*edit)(std::vector<double>& lhs, std::vector<double>& rhs) = nullptr;
+  // What an element of the operands becomes before it is multiplied.
+  double (*rounded)(double) = nullptr;
   // Most of the error, relative to the sum of magnitudes.
   double tolerance = 0x1p-20;
 
@@ -45,9 +48,9 @@ struct ProductCase {
     std::ostringstream text;
     text << outer << " x " << batch << " of " << size.m << " x " << size.n << " x " << size.k
          << ", " << dtype_name(in) << (lhs_transposed ? " T" : " N") << (rhs_transposed ? "T" : "N")
-         << " -> " << dtype_name(out) << ", precision " << static_cast<int>(precision)
-         << ", repeated " << lhs_repeated << rhs_repeated << ", padded " << padded_out << ", bias "
-         << bias << ", alpha " << alpha << ", beta " << beta;
+         << " -> " << dtype_name(out) << ", precision " << static_cast<int>(precision) << ", odd "
+         << odd_pitch << ", repeated " << lhs_repeated << rhs_repeated << ", padded " << padded_out
+         << ", bias " << bias << ", alpha " << alpha << ", beta " << beta;
     return text.str();
   }
 };
@@ -81,10 +84,10 @@ class Numbers {
 
 // An operand [matrices][rows][k] in memory, each line padded to 16 bytes.
 struct OperandMemory {
-  OperandMemory(DType dtype, int64_t matrices, int64_t rows, int64_t k, bool k_dense_,
+  OperandMemory(DType dtype, int64_t matrices, int64_t rows, int64_t k, bool k_dense_, bool odd,
                 const std::vector<double>& values)
       : k_dense(k_dense_),
-        pitch(((k_dense ? k : rows) + 15) / 16 * 16),
+        pitch(((k_dense ? k : rows) + 15) / 16 * 16 + (odd ? 1 : 0)),
         matrix((k_dense ? rows : k) * pitch),
         numbers(dtype, matrices * matrix) {
     for (int64_t at = 0; at < matrices; ++at) {
@@ -108,14 +111,18 @@ inline double half_ulp(DType dtype, double value) {
   const double relative = dtype == DType::kFloat16    ? 0x1p-11
                           : dtype == DType::kBFloat16 ? 0x1p-8
                                                       : 0x1p-24;
-  return std::max(std::abs(value) * relative, dtype == DType::kFloat16 ? 0x1p-24 : 0);
+  const double least = dtype == DType::kFloat16 ? 0x1p-25 : 0x1p-150;
+  return std::max(std::abs(value) * relative, least);
 }
 
 inline bool is_as_expected(const ProductCase& c, double got, double wanted, double magnitude) {
   if (std::isnan(wanted)) return std::isnan(got);
+  if (c.out == DType::kFloat32) wanted = static_cast<float>(wanted);
   if (std::isinf(wanted)) return got == wanted;
   if (!is_floating(c.out)) return got == wanted;
-  return std::abs(got - wanted) <= c.tolerance * magnitude + half_ulp(c.out, wanted);
+  // Products that are subnormal have fewer bits.
+  const double least = static_cast<double>(c.size.k) * 0x1p-149;
+  return std::abs(got - wanted) <= c.tolerance * magnitude + half_ulp(c.out, wanted) + least;
 }
 
 // Makes the product and compares it; returns the bytes of out.
@@ -127,8 +134,8 @@ inline std::vector<char> expect_product(const ProductCase& c, const GemmConfig& 
   std::vector<double> lhs_values = random_numbers(lhs_count * m * k, 1, c.in);
   std::vector<double> rhs_values = random_numbers(rhs_count * n * k, 2, c.in);
   if (c.edit != nullptr) c.edit(lhs_values, rhs_values);
-  OperandMemory lhs(c.in, lhs_count, m, k, !c.lhs_transposed, lhs_values);
-  OperandMemory rhs(c.in, rhs_count, n, k, c.rhs_transposed, rhs_values);
+  OperandMemory lhs(c.in, lhs_count, m, k, !c.lhs_transposed, c.odd_pitch, lhs_values);
+  OperandMemory rhs(c.in, rhs_count, n, k, c.rhs_transposed, c.odd_pitch, rhs_values);
   const int64_t pitch = c.padded_out ? (n + 7) / 8 * 8 : n;
   Numbers out(c.out, matrices * m * pitch);
   const std::vector<double> before =
@@ -183,10 +190,12 @@ inline std::vector<char> expect_product(const ProductCase& c, const GemmConfig& 
     // Widened once, so that the loops below are plain.
     std::vector<double> left(static_cast<size_t>(m * k)), right(static_cast<size_t>(n * k));
     for (int64_t i = 0; i < m * k; ++i) {
-      left[static_cast<size_t>(i)] = lhs.numbers.get(lhs.place(lhs_at, i / k, i % k));
+      const double value = lhs.numbers.get(lhs.place(lhs_at, i / k, i % k));
+      left[static_cast<size_t>(i)] = c.rounded == nullptr ? value : c.rounded(value);
     }
     for (int64_t i = 0; i < n * k; ++i) {
-      right[static_cast<size_t>(i)] = rhs.numbers.get(rhs.place(rhs_at, i / k, i % k));
+      const double value = rhs.numbers.get(rhs.place(rhs_at, i / k, i % k));
+      right[static_cast<size_t>(i)] = c.rounded == nullptr ? value : c.rounded(value);
     }
     for (int64_t row = 0; row < m; ++row) {
       for (int64_t column = 0; column < pitch; ++column) {
