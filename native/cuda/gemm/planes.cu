@@ -51,20 +51,21 @@ MIXPREC_DEVICE void read_square(const Source& source, const T* data, int64_t row
   const bool k_dense = source.k_stride == 1;
   const int along = static_cast<int>(threadIdx.x) % kSide;
   const int across = static_cast<int>(threadIdx.x) / kSide;
+  constexpr int kStep = kThreads / kSide;
+  const int64_t along_rest = k_dense ? source.k - k : source.rows - row;
+  const int64_t across_rest = (k_dense ? source.rows - row : source.k - k) - across;
+  const int64_t step = (k_dense ? source.row_stride : source.k_stride) * kStep;
+  const T* from = data + (row + (k_dense ? across : along)) * source.row_stride +
+                  (k + (k_dense ? along : across)) * source.k_stride;
   T values[kItems];
   MIXPREC_UNROLL
-  for (int i = 0; i < kItems; ++i) {
-    const int other = across + i * (kThreads / kSide);
-    const int64_t at_row = row + (k_dense ? other : along);
-    const int64_t at_k = k + (k_dense ? along : other);
+  for (int i = 0; i < kItems; ++i, from += step) {
     values[i] = T(0);
-    if (at_row < source.rows && at_k < source.k) {
-      values[i] = ptx::ld(data + at_row * source.row_stride + at_k * source.k_stride);
-    }
+    if (along < along_rest && i * kStep < across_rest) values[i] = ptx::ld(from);
   }
   MIXPREC_UNROLL
   for (int i = 0; i < kItems; ++i) {
-    const int other = across + i * (kThreads / kSide);
+    const int other = across + i * kStep;
     visit(k_dense ? other : along, k_dense ? along : other, values[i]);
   }
 }
@@ -111,10 +112,12 @@ MIXPREC_DEVICE void write_pack(const PrepareArgs& args, int64_t at, const T (&va
 }
 
 template <Preparation kPreparation>
-using SourceType = std::conditional_t<kPreparation == Preparation::kBytes, int8_t, float>;
+using SourceType =
+    std::conditional_t<kPreparation == Preparation::kBytes, uint8_t,
+                       std::conditional_t<kPreparation == Preparation::kHalves, uint16_t, float>>;
 
 template <Preparation kPreparation>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     prepare_operand(MIXPREC_GRID_CONSTANT(PrepareArgs) args) {
   using T = SourceType<kPreparation>;
   // One more, so that columns lie in different banks.
@@ -149,7 +152,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads) find_range(MIXPREC_GRID_CONSTANT(PrepareArgs) args) {
+__global__ void __launch_bounds__(kThreads, 4) find_range(MIXPREC_GRID_CONSTANT(PrepareArgs) args) {
   const Source& source = args.source;
   uint32_t largest = 0;
   uint32_t least_inverted = 0;
@@ -200,9 +203,9 @@ LaunchConfig squares(CudaBackend& backend, const PrepareArgs& args) {
 
 PreparedOperand prepared_operand(const GemmDesc& desc, bool is_lhs, Preparation preparation) {
   const Source source = prepare_args(desc, is_lhs, nullptr).source;
-  const DType dtype = preparation == Preparation::kTf32    ? DType::kFloat32
-                      : preparation == Preparation::kBytes ? DType::kInt8
-                                                           : DType::kBFloat16;
+  const bool split = preparation == Preparation::kPlanes;
+  const bool narrowed = split || preparation == Preparation::kBFloat16;
+  const DType dtype = narrowed ? DType::kBFloat16 : (is_lhs ? desc.lhs : desc.rhs).dtype;
   const auto unit = static_cast<int64_t>(16 / item_size(dtype));
   const int64_t pitch = (desc.K + unit - 1) / unit * unit;
   const int64_t matrix = source.rows * pitch;
@@ -214,7 +217,7 @@ PreparedOperand prepared_operand(const GemmDesc& desc, bool is_lhs, Preparation 
   if (source.outer_stride != 0) prepared.operand.outer_stride = matrix * source.batch;
   prepared.batches = source.batches;
   prepared.plane_stride = matrix * source.batches;
-  const int64_t planes = preparation == Preparation::kPlanes ? kPlaneCount : 1;
+  const int64_t planes = split ? kPlaneCount : 1;
   prepared.bytes = static_cast<size_t>(prepared.plane_stride * planes) * item_size(dtype);
   return prepared;
 }
@@ -233,6 +236,8 @@ void prepare(CudaBackend& backend, const GemmDesc& desc, bool is_lhs, Preparatio
       return launch<prepare_operand<Preparation::kTf32>>(config, args);
     case Preparation::kBFloat16:
       return launch<prepare_operand<Preparation::kBFloat16>>(config, args);
+    case Preparation::kHalves:
+      return launch<prepare_operand<Preparation::kHalves>>(config, args);
     case Preparation::kBytes:
       return launch<prepare_operand<Preparation::kBytes>>(config, args);
   }

@@ -14,6 +14,7 @@ enum class Preparation : int32_t {
   kPlanes,    // float32 to three planes of bfloat16, scaled
   kTf32,      // float32, rounded to TF32
   kBFloat16,  // float32 to bfloat16
+  kHalves,    // 16-bit elements as they are
   kBytes,     // bytes as they are
 };
 

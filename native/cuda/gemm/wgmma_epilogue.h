@@ -48,7 +48,10 @@ class WgmmaEpilogue {
   }
 
   // Before the block ends.
-  MIXPREC_DEVICE void finish() const { ptx::bulk_wait_group_read<0>(); }
+  MIXPREC_DEVICE void finish() const {
+    ptx::bulk_wait_group_read<0>();
+    ptx::sync_warp();
+  }
 
  private:
   // What `direct` adds to each column, for the whole warpgroup.

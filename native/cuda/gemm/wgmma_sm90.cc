@@ -3,6 +3,7 @@
 #include "wgmma_sm90.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "cuda/runtime/error.h"
@@ -111,7 +112,7 @@ bool is_direct(const GemmDesc& desc, DType operand, int32_t splits) {
 // stores, be it shares of the sums.
 template <class Acc>
 WgmmaArgs<Acc> product_args(const GemmDesc& desc, const WgmmaTile& tile, const Source& lhs,
-                            const Source& rhs, int32_t splits) {
+                            const Source& rhs, int32_t splits, int multiprocessors) {
   WgmmaArgs<Acc> args{};
   args.M = static_cast<int32_t>(desc.M);
   args.N = static_cast<int32_t>(desc.N);
@@ -129,8 +130,12 @@ WgmmaArgs<Acc> product_args(const GemmDesc& desc, const WgmmaTile& tile, const S
   };
   args.clusters_down = cover(desc.M, tile.m * args.cluster);
   args.tiles_across = cover(desc.N, tile.n);
-  // About as many rows of a group as columns of the tiles that a device makes at a time.
-  args.group = std::max(1, 2048 / (tile.m * args.cluster));
+  // What a device makes at a time is about as many rows as columns, whose operands then come out of
+  // its cache the most often.
+  const double rows_to_columns = static_cast<double>(tile.n) / (tile.m * args.cluster);
+  const double at_a_time = static_cast<double>(multiprocessors) / args.cluster;
+  args.group =
+      std::max(1, static_cast<int32_t>(std::lround(std::sqrt(at_a_time * rows_to_columns))));
   args.units = args.batches * splits * args.clusters_down * args.tiles_across;
   args.epilogue = epilogue_args<Acc>(desc);
   args.aligned = is_aligned_to(desc, 4);
@@ -163,13 +168,10 @@ class Prepared {
       : source_(desc, is_lhs ? desc.lhs : desc.rhs, is_lhs) {
     const int64_t rows = is_lhs ? desc.M : desc.K;
     const int64_t cols = is_lhs ? desc.K : desc.N;
-    const bool is_tf32 = preparation == Preparation::kTf32;
-    if (is_tf32 ? tensor_maps_round_to_tf32(backend) : preparation == Preparation::kBytes) {
-      if (source_.major == Major::kK &&
-          wgmma_detail::has_tensor_map(source_.operand, rows, cols, desc)) {
-        source_.as_tf32 = is_tf32;
-        return;
-      }
+    if (is_taken_as_it_lies(backend, preparation) &&
+        wgmma_detail::has_tensor_map(source_.operand, rows, cols, desc)) {
+      source_.as_tf32 = preparation == Preparation::kTf32;
+      return;
     }
     PreparedOperand copy = prepared_operand(desc, is_lhs, preparation);
     memory_.emplace(backend, copy.bytes);
@@ -183,26 +185,42 @@ class Prepared {
   const Source& source() const { return source_; }
 
  private:
+  bool is_taken_as_it_lies(CudaBackend& backend, Preparation preparation) const {
+    switch (preparation) {
+      case Preparation::kHalves:
+        return true;
+      case Preparation::kTf32:
+        return source_.major == Major::kK && tensor_maps_round_to_tf32(backend);
+      case Preparation::kBytes:
+        return source_.major == Major::kK;
+      default:
+        return false;
+    }
+  }
+
   Source source_;
   std::optional<Scratch> memory_;
 };
+
+Preparation preparation_of(WgmmaKind kind) {
+  switch (kind) {
+    case WgmmaKind::kPlanes:
+      return Preparation::kPlanes;
+    case WgmmaKind::kTf32:
+      return Preparation::kTf32;
+    case WgmmaKind::kMedium:
+      return Preparation::kBFloat16;
+    case WgmmaKind::kInteger:
+      return Preparation::kBytes;
+    default:
+      return Preparation::kHalves;
+  }
+}
 
 // The product into desc.out, or shares of the sums where there are several.
 void multiply(CudaBackend& backend, const GemmDesc& desc, int32_t variant, int32_t splits) {
   const WgmmaTile& tile = kWgmmaTiles[variant];
   const WgmmaKind kind = wgmma_kind(desc);
-  if (kind == WgmmaKind::kHalf) {
-    const Source lhs(desc, desc.lhs, true);
-    const Source rhs(desc, desc.rhs, false);
-    WgmmaArgs<float> args = product_args<float>(desc, tile, lhs, rhs, splits);
-    const WgmmaLaunch launch{backend, variant, lhs.major, rhs.major};
-    return desc.lhs.dtype == DType::kFloat16 ? wgmma_float16(launch, args)
-                                             : wgmma_bfloat16(launch, args);
-  }
-  const Preparation preparation = kind == WgmmaKind::kPlanes    ? Preparation::kPlanes
-                                  : kind == WgmmaKind::kTf32    ? Preparation::kTf32
-                                  : kind == WgmmaKind::kInteger ? Preparation::kBytes
-                                                                : Preparation::kBFloat16;
   std::optional<Scratch> ranges_memory;
   ProductRanges* ranges = nullptr;
   if (kind == WgmmaKind::kPlanes) {
@@ -210,17 +228,23 @@ void multiply(CudaBackend& backend, const GemmDesc& desc, int32_t variant, int32
     ranges = ranges_memory->as<ProductRanges>();
     find_ranges(backend, desc, ranges);
   }
+  const Preparation preparation = preparation_of(kind);
   const Prepared lhs(backend, desc, true, preparation, ranges);
   const Prepared rhs(backend, desc, false, preparation, ranges);
-  const WgmmaLaunch launch{backend, variant, Major::kK, Major::kK};
+  const WgmmaLaunch launch{backend, variant, lhs.source().major, rhs.source().major};
+  const int multiprocessors = backend.properties().multiprocessors;
   if (kind == WgmmaKind::kInteger) {
-    auto args = product_args<int64_t>(desc, tile, lhs.source(), rhs.source(), splits);
+    auto args =
+        product_args<int64_t>(desc, tile, lhs.source(), rhs.source(), splits, multiprocessors);
     return wgmma_int8(launch, args);
   }
-  auto args = product_args<float>(desc, tile, lhs.source(), rhs.source(), splits);
+  auto args = product_args<float>(desc, tile, lhs.source(), rhs.source(), splits, multiprocessors);
   args.ranges = ranges;
-  if (kind == WgmmaKind::kMedium) return wgmma_bfloat16(launch, args);
   if (kind == WgmmaKind::kTf32) return wgmma_tf32(launch, args);
+  if (kind != WgmmaKind::kPlanes) {
+    const bool is_float16 = lhs.source().operand.dtype == DType::kFloat16;
+    return is_float16 ? wgmma_float16(launch, args) : wgmma_bfloat16(launch, args);
+  }
   wgmma_planes(launch, args);
   multiply_wide_range(backend, desc, splits, ranges);
 }

@@ -35,11 +35,11 @@ constexpr int32_t wgmma_depth(DType operand) {
 // How operands reach the tensor cores.
 enum class WgmmaKind : int32_t {
   kNone,     // not at all
-  kHalf,     // float16 or bfloat16, as they lie in memory
+  kHalf,     // float16 or bfloat16, copied only where they are not aligned
   kMedium,   // float32 by way of a copy in bfloat16
-  kTf32,     // float32 by way of a rounded copy
+  kTf32,     // float32, copied where k is not next to k or not aligned
   kPlanes,   // float32 as three planes of bfloat16 (planes.h)
-  kInteger,  // int8, summed in int32, which wraps modulo 2^32 (not before K is 2^17)
+  kInteger,  // int8, likewise; sums are int32 and wrap modulo 2^32 (not before K is 2^17)
 };
 
 inline WgmmaKind wgmma_kind(const GemmDesc& desc) {
@@ -99,8 +99,33 @@ inline bool wgmma_supports(const GemmDesc& desc, const api::DeviceProperties& de
   if (std::max({desc.M, desc.N, desc.K}) > kMost || desc.batch > kMost / desc.outer) return false;
   const int64_t tiles = ((desc.M + 63) / 64) * ((desc.N + 63) / 64);
   if (tiles > kMost / (desc.batch * desc.outer) / 64) return false;
-  return kind != WgmmaKind::kHalf || (has_tensor_map(desc.lhs, desc.M, desc.K, desc) &&
-                                      has_tensor_map(desc.rhs, desc.K, desc.N, desc));
+  return true;
+}
+
+// Bytes that copies of the operands read and write before the product itself begins, for estimates
+// of its cost: none for operands of 16 bits that are aligned.
+inline int64_t wgmma_copied_bytes(const GemmDesc& desc) {
+  using namespace wgmma_detail;
+  const WgmmaKind kind = wgmma_kind(desc);
+  const auto copied = [&](const GemmOperand& operand, int64_t rows, int64_t cols, bool k_dense) {
+    const bool mapped = has_tensor_map(operand, rows, cols, desc);
+    if (mapped && kind == WgmmaKind::kHalf) return int64_t{0};
+    const bool as_it_lies = kind == WgmmaKind::kTf32 || kind == WgmmaKind::kInteger;
+    if (mapped && as_it_lies && k_dense) return int64_t{0};
+    const int64_t elements = rows * cols * (operand.batch_stride == 0 ? 1 : desc.batch) *
+                             (operand.outer_stride == 0 ? 1 : desc.outer);
+    const auto item = static_cast<int64_t>(item_size(operand.dtype));
+    switch (kind) {
+      case WgmmaKind::kPlanes:
+        return elements * (4 + 4 + 6);
+      case WgmmaKind::kMedium:
+        return elements * (4 + 2);
+      default:
+        return elements * 2 * item;
+    }
+  };
+  return copied(desc.lhs, desc.M, desc.K, desc.lhs.col_stride == 1) +
+         copied(desc.rhs, desc.K, desc.N, desc.rhs.row_stride == 1);
 }
 
 // Whether the row of kWgmmaTiles makes a product that is supported.
@@ -109,10 +134,10 @@ inline bool wgmma_tile_fits(int32_t variant, const GemmDesc& desc) {
          (wgmma_kind(desc) != WgmmaKind::kPlanes || variant == kWgmmaPlanesTile);
 }
 
-// Blocks to a cluster: one where the second would often have no rows of the output.
+// Blocks to a cluster: one where too many would have no rows of the output.
 inline int32_t wgmma_cluster(const WgmmaTile& tile, int64_t M) {
   const int64_t rows = (M + tile.m - 1) / tile.m;
-  return rows % tile.cluster == 0 || rows > 8 ? tile.cluster : 1;
+  return rows % tile.cluster == 0 || rows > 4 ? tile.cluster : 1;
 }
 
 }  // namespace mixprec::cuda

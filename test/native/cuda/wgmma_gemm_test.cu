@@ -91,6 +91,66 @@ DEVICE_TEST(90, "infinities and NaN go where they belong") {
   }
 }
 
+DEVICE_TEST(90, "operands that are not aligned, and neither dense in rows nor in k") {
+  for (int layout = 0; layout < 4; ++layout) {
+    ProductCase c;
+    c.size = {70, 80, 72};
+    c.in = layout % 2 == 0 ? DType::kFloat16 : DType::kBFloat16;
+    c.lhs_transposed = layout / 2 == 1;
+    c.rhs_transposed = layout % 2 == 1;
+    c.odd_pitch = true;
+    c.spread = layout == 3;
+    c.batch = 2;
+    c.rhs_repeated = layout == 0;
+    expect_product(c, {GemmFamily::kWgmmaSm90, layout, 1});
+  }
+}
+
+TEST("which products the kernels make") {
+  api::DeviceProperties hopper;
+  hopper.major = 9;
+  alignas(16) static char memory[16];
+  GemmDesc desc;
+  desc.M = desc.N = desc.K = 128;
+  desc.lhs = {memory, DType::kBFloat16, 128, 1, 0, 0};
+  desc.rhs = {memory, DType::kBFloat16, 128, 1, 0, 0};
+  desc.out_dtype = DType::kBFloat16;
+  EXPECT(wgmma_supports(desc, hopper), "plain");
+  EXPECT_EQ(wgmma_copied_bytes(desc), 0);
+  const auto copied = [&](auto change) {
+    GemmDesc changed = desc;
+    change(changed);
+    return wgmma_copied_bytes(changed);
+  };
+  const int64_t both = 128 * 128 * 2 * 2;
+  EXPECT_EQ(copied([](GemmDesc& d) { d.lhs.row_stride = 129; }), both);
+  EXPECT_EQ(copied([](GemmDesc& d) { d.rhs.data = memory + 2; }), both);
+  EXPECT_EQ(copied([](GemmDesc& d) { d.lhs.batch_stride = 4; }), 0);  // of one batch
+  EXPECT_EQ(copied([](GemmDesc& d) { d.batch = 2, d.lhs.batch_stride = 4; }), 2 * both);
+  EXPECT_EQ(copied([](GemmDesc& d) { d.rhs.row_stride = 1, d.rhs.col_stride = 128; }), 0);
+  const auto as_int8 = [](GemmDesc& d) {
+    d.lhs.dtype = d.rhs.dtype = DType::kInt8;
+    d.out_dtype = DType::kInt32;
+  };
+  EXPECT_EQ(copied(as_int8), both / 2);  // only rhs, a byte each way
+  const auto supported = [&](auto change) {
+    GemmDesc changed = desc;
+    api::DeviceProperties device = hopper;
+    change(changed, device);
+    return wgmma_supports(changed, device);
+  };
+  EXPECT(!supported([](GemmDesc&, auto& device) { device.major = 10; }), "a later device");
+  EXPECT(!supported([](GemmDesc&, auto& device) { device.major = 8; }), "an earlier device");
+  EXPECT(!supported([](GemmDesc& d, auto&) { d.K = 0; }), "no K");
+  EXPECT(!supported([](GemmDesc& d, auto&) { d.lhs.dtype = DType::kFloat32; }), "two dtypes");
+  EXPECT(!supported([](GemmDesc& d, auto&) { d.out_dtype = DType::kFloat64; }), "float64 out");
+  EXPECT(!supported([](GemmDesc& d, auto&) { d.M = int64_t{1} << 31; }), "too many rows");
+  EXPECT(!supported([](GemmDesc& d, auto&) { d.batch = int64_t{1} << 28; }), "too many tiles");
+  desc.lhs.dtype = desc.rhs.dtype = DType::kFloat32;
+  EXPECT(wgmma_tile_fits(kWgmmaPlanesTile, desc) && !wgmma_tile_fits(0, desc), "tiles of planes");
+  EXPECT(!wgmma_tile_fits(kWgmmaTileCount, desc) && !wgmma_tile_fits(-1, desc), "no such tile");
+}
+
 DEVICE_TEST(90, "activations and what else follows a product") {
   int turn = 0;
   for (const EpilogueCase& c : epilogue_cases({{1, 1, 129, 72, 40}, {2, 1, 65, 40, 8}})) {

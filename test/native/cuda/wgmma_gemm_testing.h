@@ -35,6 +35,7 @@ struct ProductCase {
   MatmulPrecision precision = MatmulPrecision::kHighest;
   bool padded_out = true;  // rows of out aligned to 16 bytes
   bool odd_pitch = false;  // lines of operands not aligned
+  bool spread = false;     // a gap between neighbours of operands, too
   bool bias = false;
   double alpha = 1, beta = 0;
   // Changes the operands' elements.
@@ -84,12 +85,13 @@ class Numbers {
 
 // An operand [matrices][rows][k] in memory, each line padded to 16 bytes.
 struct OperandMemory {
-  OperandMemory(DType dtype, int64_t matrices, int64_t rows, int64_t k, bool k_dense_, bool odd,
+  OperandMemory(const ProductCase& c, int64_t matrices, int64_t rows, int64_t k, bool k_dense_,
                 const std::vector<double>& values)
       : k_dense(k_dense_),
-        pitch(((k_dense ? k : rows) + 15) / 16 * 16 + (odd ? 1 : 0)),
+        step(c.spread ? 2 : 1),
+        pitch((((k_dense ? k : rows) + 15) / 16 * 16 + (c.odd_pitch ? 1 : 0)) * step),
         matrix((k_dense ? rows : k) * pitch),
-        numbers(dtype, matrices * matrix) {
+        numbers(c.in, matrices * matrix) {
     for (int64_t at = 0; at < matrices; ++at) {
       for (int64_t row = 0; row < rows; ++row) {
         for (int64_t i = 0; i < k; ++i) {
@@ -100,10 +102,10 @@ struct OperandMemory {
     }
   }
   int64_t place(int64_t at, int64_t row, int64_t i) const {
-    return at * matrix + (k_dense ? row * pitch + i : i * pitch + row);
+    return at * matrix + (k_dense ? row * pitch + i * step : i * pitch + row * step);
   }
   bool k_dense;
-  int64_t pitch, matrix;
+  int64_t step, pitch, matrix;
   Numbers numbers;
 };
 
@@ -134,8 +136,8 @@ inline std::vector<char> expect_product(const ProductCase& c, const GemmConfig& 
   std::vector<double> lhs_values = random_numbers(lhs_count * m * k, 1, c.in);
   std::vector<double> rhs_values = random_numbers(rhs_count * n * k, 2, c.in);
   if (c.edit != nullptr) c.edit(lhs_values, rhs_values);
-  OperandMemory lhs(c.in, lhs_count, m, k, !c.lhs_transposed, c.odd_pitch, lhs_values);
-  OperandMemory rhs(c.in, rhs_count, n, k, c.rhs_transposed, c.odd_pitch, rhs_values);
+  OperandMemory lhs(c, lhs_count, m, k, !c.lhs_transposed, lhs_values);
+  OperandMemory rhs(c, rhs_count, n, k, c.rhs_transposed, rhs_values);
   const int64_t pitch = c.padded_out ? (n + 7) / 8 * 8 : n;
   Numbers out(c.out, matrices * m * pitch);
   const std::vector<double> before =
@@ -159,13 +161,13 @@ inline std::vector<char> expect_product(const ProductCase& c, const GemmConfig& 
   desc.outer = c.outer;
   desc.lhs.data = lhs_device.data;
   desc.lhs.dtype = desc.rhs.dtype = c.in;
-  desc.lhs.row_stride = lhs.k_dense ? lhs.pitch : 1;
-  desc.lhs.col_stride = lhs.k_dense ? 1 : lhs.pitch;
+  desc.lhs.row_stride = lhs.k_dense ? lhs.pitch : lhs.step;
+  desc.lhs.col_stride = lhs.k_dense ? lhs.step : lhs.pitch;
   desc.lhs.batch_stride = c.lhs_repeated || c.batch == 1 ? 0 : lhs.matrix;
   desc.lhs.outer_stride = lhs.matrix * lhs_count / c.outer;
   desc.rhs.data = rhs_device.data;
-  desc.rhs.row_stride = rhs.k_dense ? 1 : rhs.pitch;
-  desc.rhs.col_stride = rhs.k_dense ? rhs.pitch : 1;
+  desc.rhs.row_stride = rhs.k_dense ? rhs.step : rhs.pitch;
+  desc.rhs.col_stride = rhs.k_dense ? rhs.pitch : rhs.step;
   desc.rhs.batch_stride = c.rhs_repeated ? 0 : rhs.matrix;
   desc.rhs.outer_stride = c.rhs_repeated ? 0 : rhs.matrix * c.batch;
   desc.out = out_device.data;
