@@ -35,6 +35,16 @@ class WgmmaEpilogue {
         lane_(static_cast<int>(threadIdx.x) % 32),
         warp_(static_cast<int>(threadIdx.x) / 32 % 4) {}
 
+  // Before the sums are made: what store() is going to read is on its way meanwhile.
+  MIXPREC_DEVICE void prefetch(const WgmmaPlace& place, int m) const {
+    if (args_.direct) return;
+    const EpilogueArgs<Acc>& epilogue = args_.epilogue;
+    if (epilogue.beta != Acc(0)) prefetch_rows(epilogue.out, place, m);
+    if (epilogue.derivative) prefetch_rows(epilogue.aux, place, m);
+    if (epilogue.multiplier != nullptr) prefetch_rows(epilogue.multiplier, place, m);
+    if (epilogue.residual != nullptr) prefetch_rows(epilogue.residual, place, m);
+  }
+
   // The warpgroup's rows begin at `m`.
   MIXPREC_DEVICE void store(const Sums& d, const WgmmaPlace& place, int m) {
     m += warp_ * 16;
@@ -54,6 +64,29 @@ class WgmmaEpilogue {
   }
 
  private:
+  // Element (0, 0) of the matrix in a tensor that lies as out does.
+  MIXPREC_DEVICE int64_t matrix_of(const WgmmaPlace& place) const {
+    return place.split * args_.split_stride + place.outer * args_.epilogue.outer_stride +
+           place.batch * args_.epilogue.batch_stride;
+  }
+
+  // The warp's rows of the tile: lanes follow the lines of a row.
+  MIXPREC_DEVICE void prefetch_rows(const void* tensor, const WgmmaPlace& place, int m) const {
+    const int item = args_.epilogue.out_dtype == DType::kFloat32 ? 4 : 2;
+    const int across = 128 / item;
+    const int lines = kN / across;
+    const char* const first =
+        static_cast<const char*>(tensor) + (matrix_of(place) + place.n) * item;
+    MIXPREC_ROLLED
+    for (int at = lane_; at < kBlocks * 16 * lines; at += kWarpLanes) {
+      const int row = at / lines;
+      const int line = at - row * lines;
+      const int at_row = m + row / 16 * 64 + warp_ * 16 + row % 16;
+      if (at_row >= args_.M || place.n + line * across >= args_.N) continue;
+      ptx::prefetch_line(first + at_row * args_.epilogue.row_stride * item + line * 128);
+    }
+  }
+
   // What `direct` adds to each column, for the whole warpgroup.
   MIXPREC_DEVICE void share_bias(int n) const {
     if constexpr (std::is_same_v<Acc, float>) {
@@ -189,9 +222,7 @@ class WgmmaEpilogue {
     const int column = n + lane_ % 8 * 4;
     const int valid = args_.N - column;
     if (valid <= 0) return;
-    const int64_t base = place.split * args_.split_stride +
-                         place.outer * args_.epilogue.outer_stride +
-                         place.batch * args_.epilogue.batch_stride;
+    const int64_t base = matrix_of(place);
     MIXPREC_ROLLED
     for (int row = lane_ / 8; row < 16; row += 4) {
       if (m + row >= args_.M) return;

@@ -225,6 +225,8 @@ MIXPREC_DEVICE void consume(const WgmmaArgs<typename I::Acc>& args, const Ring& 
     turn += static_cast<uint32_t>(place.steps);
     // The other's tile.
     if (I::kPingPong && count % 2 != self) continue;
+    const int m = place.m + (I::kPingPong ? 0 : self * I::kBlocks * 64);
+    epilogue.prefetch(place, m);
     // Whose turn it is has the tensor cores to itself; the other one stores meanwhile.
     if (I::kPingPong && count > 0) ptx::named_barrier_sync(3 + self, 256);
     typename I::Sum d[I::kBlocks][I::kN / 2];
@@ -240,7 +242,7 @@ MIXPREC_DEVICE void consume(const WgmmaArgs<typename I::Acc>& args, const Ring& 
       const int next = I::kPingPong && unit + clusters < args.units ? 4 - self : 0;
       sum_tile<I>(d, ring, first, place.steps, lhs_offset, args.cluster, next);
     }
-    epilogue.store(d, place, place.m + (I::kPingPong ? 0 : self * I::kBlocks * 64));
+    epilogue.store(d, place, m);
   }
   epilogue.finish();
 }
