@@ -3,13 +3,15 @@
 #include "core/matmul.h"
 
 #include "cuda/tensors.h"
+#include "finish.h"
 #include "gemm.h"
 
 namespace mixprec::cuda {
 
 void gemm(CudaBackend& backend, const GemmDesc& desc) {
-  if (desc.M == 0 || desc.N == 0 || desc.batch == 0 || desc.outer == 0) return;
-  simt_gemm(backend, with_batch_as_rows(desc));
+  const bool empty = desc.M == 0 || desc.N == 0 || desc.batch == 0 || desc.outer == 0;
+  if (!empty) simt_gemm(backend, with_batch_as_rows(desc));
+  if (desc.epilogue.column_sums != nullptr) sum_columns(backend, desc);
 }
 
 void CudaBackend::matmul(const OpCall& call) {

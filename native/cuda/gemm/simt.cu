@@ -7,7 +7,9 @@
 
 #include "cuda/kernels/elementwise.h"
 #include "cuda/ptx/barrier.h"
+#include "cuda/tensors.h"
 #include "epilogue.h"
+#include "finish.h"
 #include "gemm.h"
 
 namespace mixprec::cuda {
@@ -263,6 +265,11 @@ void multiply(CudaBackend& backend, const GemmDesc& desc) {
 }  // namespace
 
 void simt_gemm(CudaBackend& backend, const GemmDesc& desc) {
+  if (!desc.epilogue.is_plain()) {
+    const Scratch sums(backend, sums_bytes(desc, 1));
+    simt_gemm(backend, product_into(desc, sums.data()));
+    return finish_sums(backend, desc, sums.data(), 1);
+  }
   by_compute_type(desc.out_dtype, [&](auto tag) {
     using Acc = typename decltype(tag)::type;
     const bool fits = is_vector_dtype<Acc>(desc.lhs.dtype) &&
