@@ -55,7 +55,18 @@ void multiply(CudaBackend& backend, const GemmDesc& desc, const MmaTile& tile, i
   switch (tile.kind) {
     case MmaKind::kHalf:
       return half_product(backend, product_args<float>(desc, partials), tile, splits);
-    default:
+    case MmaKind::kTf32:
+      return tf32_product(backend, product_args<float>(desc, partials), tile, splits);
+    case MmaKind::kFloat32:
+      return float32_product(backend, product_args<float>(desc, partials), tile, splits);
+    case MmaKind::kFloat64: {
+      // Later GPUs run what was compiled for sm_80, which lacks the larger fragments.
+      const bool wide = backend.properties().major == 9;
+      return float64_product(backend, product_args<double>(desc, partials), tile, splits, wide);
+    }
+    case MmaKind::kInt8:
+      return int8_product(backend, product_args<int64_t>(desc, partials), tile, splits);
+    case MmaKind::kNone:
       check(false, "a tile of mma.sync for no kind of product");
   }
 }

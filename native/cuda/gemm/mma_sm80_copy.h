@@ -68,7 +68,7 @@ class TileCopier {
  public:
   // For the tile that begins with row `first`; k goes from k_begin on.
   MIXPREC_DEVICE TileCopier(const Operand& operand, int64_t base, int64_t first, int64_t k_begin)
-      : access_(operand.access), chunk_stride_(operand.chunk_stride) {
+      : operand_(operand) {
     const int thread = static_cast<int>(threadIdx.x);
     line_ = thread / Layout::kLineChunks;
     chunk_ = thread % Layout::kLineChunks;
@@ -83,8 +83,6 @@ class TileCopier {
     const int64_t element = chunk_ * kChunk + (Layout::kKMajor ? k_begin : first);
     from_ = static_cast<const T*>(operand.data) + base + line * operand.line_stride +
             element * operand.chunk_stride;
-    pass_ = kLinesAtOnce * operand.line_stride;
-    advance_ = Layout::kDepth * (Layout::kKMajor ? operand.chunk_stride : operand.line_stride);
   }
 
   // The next kDepth steps of k, of which `k_left` are inside.
@@ -93,10 +91,10 @@ class TileCopier {
     const int lines = Layout::kKMajor ? extent_left_ : k_inside;
     int inside = (Layout::kKMajor ? k_inside : extent_left_) - chunk_ * kChunk;
     inside = inside < 0 ? 0 : inside > kChunk ? kChunk : inside;
-    if (access_ == MmaAccess::kWide) {
+    if (operand_.access == MmaAccess::kWide) {
       const T* from = from_;
       MIXPREC_UNROLL
-      for (int pass = 0; pass < kPasses; ++pass, from += pass_) {
+      for (int pass = 0; pass < kPasses; ++pass, from += kLinesAtOnce * operand_.line_stride) {
         const int line = line_ + pass * kLinesAtOnce;
         const int bytes = line < lines ? inside * static_cast<int>(sizeof(T)) : 0;
         ptx::cp_async_zero_fill<16>(to + Layout::offset(line, chunk_), from, bytes);
@@ -104,7 +102,7 @@ class TileCopier {
     } else {
       copy_slowly(to, lines, inside);
     }
-    from_ += advance_;
+    from_ += Layout::kDepth * (Layout::kKMajor ? operand_.chunk_stride : operand_.line_stride);
   }
 
  private:
@@ -115,17 +113,18 @@ class TileCopier {
 
   MIXPREC_DEVICE void copy_slowly(uint32_t to, int lines, int inside) const {
     const T* from = from_;
-    for (int line = line_; line < Layout::kLines; line += kLinesAtOnce, from += pass_) {
+    for (int line = line_; line < Layout::kLines;
+         line += kLinesAtOnce, from += kLinesAtOnce * operand_.line_stride) {
       const int valid = line < lines ? inside : 0;
       const uint32_t chunk = to + Layout::offset(line, chunk_);
       if constexpr (sizeof(T) >= 4) {
         MIXPREC_UNROLL
         for (int i = 0; i < kChunk; ++i) {
           ptx::cp_async_zero_fill<sizeof(T)>(chunk + static_cast<uint32_t>(i * sizeof(T)),
-                                             from + i * chunk_stride_,
+                                             from + i * operand_.chunk_stride,
                                              i < valid ? static_cast<int>(sizeof(T)) : 0);
         }
-      } else if (access_ == MmaAccess::kWords) {
+      } else if (operand_.access == MmaAccess::kWords) {
         MIXPREC_UNROLL
         for (int word = 0; word < 4; ++word) {
           const int bytes = valid * static_cast<int>(sizeof(T)) - word * 4;
@@ -147,7 +146,7 @@ class TileCopier {
           for (int i = 0; i < kInWord; ++i) {
             const int element = word * kInWord + i;
             if (element >= valid) continue;
-            words[word] |= static_cast<uint32_t>(ptx::ld(bits + element * chunk_stride_))
+            words[word] |= static_cast<uint32_t>(ptx::ld(bits + element * operand_.chunk_stride))
                            << (i * 8 * static_cast<int>(sizeof(T)));
           }
         }
@@ -156,11 +155,8 @@ class TileCopier {
     }
   }
 
+  const Operand& operand_;  // in constant memory, so that it takes no registers
   const T* from_;
-  int64_t pass_;     // from a line of this thread to its next
-  int64_t advance_;  // to the next tile along k
-  MmaAccess access_;
-  int64_t chunk_stride_;
   int line_;
   int chunk_;
   int extent_left_;

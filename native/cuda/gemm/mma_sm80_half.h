@@ -98,6 +98,7 @@ struct HalfPolicy {
   using Sum = float;
   using Acc = float;
   using Sums = FragmentSums<float, kWarpRows, kWarpColumns>;
+  static constexpr int kSumSets = 1;
   static constexpr int kM = kM_;
   static constexpr int kN = kN_;
   static constexpr int kDepth = 32;

@@ -5,9 +5,10 @@
 // A policy says what a warp does with a slot. It has
 //   Sum, Acc                        the type of the sums, and that of the epilogue
 //   kM, kN, kDepth, kSlots, kThreads, kWarpsAcross
-//   Sums                            the sums of a thread
+//   Sums, kSumSets                  the sums of a thread, and how many of them there are at once
+//   run<lhs k major, rhs k major>   makes the sums of a tile
 //   stage(sums, Stage)              writes them to the warp's part of shared memory
-//   clear(sums), run(args, ...)     makes the sums of a tile
+//   kBlocks, kAnyMajor              see Stage; whether tiles can be major in rows
 #pragma once
 
 #include "cuda/cuda_backend.h"
@@ -41,27 +42,29 @@ struct ProductArgs {
   bool aligned;  // rows of out, and of what lies as it does, to four elements
 };
 
-// Where a block's tile lies, and which part of k it sums.
+// Which tile a block makes. Few registers are live while products are summed.
 struct TilePlace {
-  int64_t row;
-  int64_t column;
-  int64_t lhs_base;
-  int64_t rhs_base;
-  int64_t k_begin;
-  int64_t k_end;
+  int32_t down;
+  int32_t across;
+  int32_t batch;
 };
 
 // Blocks that run at the same time lie in squares rather than in rows, to share what they read.
-MIXPREC_DEVICE void tile_at(uint32_t block, int32_t tiles_down, int32_t tiles_across, int64_t& row,
-                            int64_t& column) {
+MIXPREC_DEVICE TilePlace tile_of_block(int32_t tiles_down, int32_t tiles_across) {
   constexpr uint32_t kGroup = 8;  // rows of tiles
-  const uint32_t in_group = kGroup * static_cast<uint32_t>(tiles_across);
-  const uint32_t first = block / in_group * kGroup;
-  const uint32_t left = static_cast<uint32_t>(tiles_down) - first;
+  const auto rows_of_tiles = static_cast<uint32_t>(tiles_down);
+  const auto in_row = static_cast<uint32_t>(tiles_across);
+  const uint32_t batch = blockIdx.x / (rows_of_tiles * in_row);
+  const uint32_t tile = blockIdx.x - batch * rows_of_tiles * in_row;
+  const uint32_t first = tile / (kGroup * in_row) * kGroup;
+  const uint32_t left = rows_of_tiles - first;
   const uint32_t rows = left < kGroup ? left : kGroup;
-  const uint32_t rest = block % in_group;
-  row = first + rest % rows;
-  column = rest / rows;
+  const uint32_t rest = tile - first * in_row;
+  TilePlace place;
+  place.down = static_cast<int32_t>(first + rest % rows);
+  place.across = static_cast<int32_t>(rest / rows);
+  place.batch = static_cast<int32_t>(batch);
+  return place;
 }
 
 // Calls multiply(slot of lhs, slot of rhs) for each kDepth steps of k in turn.
@@ -71,10 +74,18 @@ MIXPREC_DEVICE void for_each_slot(const ProductArgs<Acc>& args, const TilePlace&
                                   uint32_t memory, const Multiply& multiply) {
   constexpr int kDepth = LhsLayout::kDepth;
   constexpr uint32_t kSlotBytes = LhsLayout::kBytes + RhsLayout::kBytes;
-  TileCopier<T, LhsLayout, kThreads> lhs(args.lhs, place.lhs_base, place.row, place.k_begin);
-  TileCopier<T, RhsLayout, kThreads> rhs(args.rhs, place.rhs_base, place.column, place.k_begin);
-  int64_t k_left = place.k_end - place.k_begin;  // that is not copied yet
-  int steps = static_cast<int>((k_left + kDepth - 1) / kDepth);
+  const int64_t k_begin = blockIdx.y * args.split_steps * kDepth;
+  const int64_t k_end = k_begin + args.split_steps * kDepth;
+  int64_t k_left = (k_end < args.K ? k_end : args.K) - k_begin;  // that is not copied yet
+  const int64_t outer = place.batch / args.batch;
+  const int64_t inner = place.batch - outer * args.batch;
+  TileCopier<T, LhsLayout, kThreads> lhs(
+      args.lhs, outer * args.lhs.outer_stride + inner * args.lhs.batch_stride,
+      int64_t{place.down} * LhsLayout::kTile, k_begin);
+  TileCopier<T, RhsLayout, kThreads> rhs(
+      args.rhs, outer * args.rhs.outer_stride + inner * args.rhs.batch_stride,
+      int64_t{place.across} * RhsLayout::kTile, k_begin);
+  const int steps = k_left <= 0 ? 0 : static_cast<int>((k_left + kDepth - 1) / kDepth);
   uint32_t filled = memory;
   uint32_t ready = memory;
   const auto next = [memory](uint32_t slot) {
@@ -125,7 +136,7 @@ struct Stage {
 // Rows and columns of out that a warp has staged go to memory.
 template <class S, class Acc>
 MIXPREC_DEVICE void store_stage(const ProductArgs<Acc>& args, const S& stage, int64_t first_row,
-                                int64_t first_column, int64_t batch) {
+                                int64_t first_column, int32_t batch) {
   using Sum = typename S::Sum;
   constexpr int kChunk = S::kChunk;
   constexpr int kAcross = S::kColumns / kChunk;
@@ -136,7 +147,7 @@ MIXPREC_DEVICE void store_stage(const ProductArgs<Acc>& args, const S& stage, in
   const int64_t N = args.rhs.extent;
   Sum* const partials = args.partials == nullptr ? nullptr
                                                  : static_cast<Sum*>(args.partials) +
-                                                       (blockIdx.z * args.batches + batch) * M * N;
+                                                       (blockIdx.y * args.batches + batch) * M * N;
   MIXPREC_ROLLED
   for (int i = static_cast<int>(ptx::lane_id()); i < S::kRows * kAcross; i += kWarpLanes) {
     const int64_t row = first_row + i / kAcross;
@@ -165,8 +176,15 @@ MIXPREC_DEVICE void store_stage(const ProductArgs<Acc>& args, const S& stage, in
   }
 }
 
+// Blocks that share a multiprocessor, by what their sums leave of its registers.
 template <class Policy>
-__global__ void __launch_bounds__(Policy::kThreads)
+constexpr int resident_blocks() {
+  constexpr size_t kRegisters = Policy::kSumSets * sizeof(typename Policy::Sums) / 4;
+  return Policy::kThreads == 256 ? 1 : kRegisters > 32 ? 2 : 3;
+}
+
+template <class Policy>
+__global__ void __launch_bounds__(Policy::kThreads, resident_blocks<Policy>())
     mma_product(MIXPREC_GRID_CONSTANT(ProductArgs<typename Policy::Acc>) args) {
   constexpr int kWarpsDown = Policy::kThreads / kWarpLanes / Policy::kWarpsAcross;
   constexpr int kWarpRows = Policy::kM / kWarpsDown;
@@ -177,40 +195,28 @@ __global__ void __launch_bounds__(Policy::kThreads)
   const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
   const int warp_row = warp / Policy::kWarpsAcross * kWarpRows;
   const int warp_column = warp % Policy::kWarpsAcross * kWarpColumns;
-  TilePlace place;
-  tile_at(blockIdx.x, args.tiles_down, args.tiles_across, place.row, place.column);
-  place.row *= Policy::kM;
-  place.column *= Policy::kN;
-  place.k_begin = blockIdx.z * args.split_steps * Policy::kDepth;
-  place.k_end = place.k_begin + args.split_steps * Policy::kDepth;
-  if (place.k_begin > args.K) place.k_begin = args.K;
-  if (place.k_end > args.K) place.k_end = args.K;
-
-  for (int64_t batch = blockIdx.y; batch < args.batches; batch += gridDim.y) {
-    const int64_t outer = batch / args.batch;
-    const int64_t inner = batch - outer * args.batch;
-    place.lhs_base = outer * args.lhs.outer_stride + inner * args.lhs.batch_stride;
-    place.rhs_base = outer * args.rhs.outer_stride + inner * args.rhs.batch_stride;
-    typename Policy::Sums sums;
-    if (args.lhs.k_major) {
-      if (args.rhs.k_major) {
-        Policy::template run<true, true>(args, place, memory, warp_row, warp_column, sums);
-      } else {
-        Policy::template run<true, false>(args, place, memory, warp_row, warp_column, sums);
-      }
-    } else if constexpr (Policy::kAnyMajor) {
-      if (args.rhs.k_major) {
-        Policy::template run<false, true>(args, place, memory, warp_row, warp_column, sums);
-      } else {
-        Policy::template run<false, false>(args, place, memory, warp_row, warp_column, sums);
-      }
+  const TilePlace place = tile_of_block(args.tiles_down, args.tiles_across);
+  typename Policy::Sums sums;
+  if constexpr (!Policy::kAnyMajor) {
+    Policy::template run<true, true>(args, place, memory, warp_row, warp_column, sums);
+  } else if (args.lhs.k_major) {
+    if (args.rhs.k_major) {
+      Policy::template run<true, true>(args, place, memory, warp_row, warp_column, sums);
+    } else {
+      Policy::template run<true, false>(args, place, memory, warp_row, warp_column, sums);
     }
-    const WarpStage stage{memory + static_cast<uint32_t>(warp) * WarpStage::kBytes};
-    Policy::stage(sums, stage);
-    ptx::sync_warp();
-    store_stage(args, stage, place.row + warp_row, place.column + warp_column, batch);
-    if (batch + gridDim.y < args.batches) ptx::sync_threads();
+  } else {
+    if (args.rhs.k_major) {
+      Policy::template run<false, true>(args, place, memory, warp_row, warp_column, sums);
+    } else {
+      Policy::template run<false, false>(args, place, memory, warp_row, warp_column, sums);
+    }
   }
+  const WarpStage stage{memory + static_cast<uint32_t>(warp) * WarpStage::kBytes};
+  Policy::stage(sums, stage);
+  ptx::sync_warp();
+  store_stage(args, stage, int64_t{place.down} * Policy::kM + warp_row,
+              int64_t{place.across} * Policy::kN + warp_column, place.batch);
 }
 
 // Launches the kernel of a policy; `partials` is null unless splits are summed apart.
@@ -229,9 +235,7 @@ void launch_product(CudaBackend& backend, const ProductArgs<typename Policy::Acc
   args.tiles_across = static_cast<int32_t>(ceil_div(args.rhs.extent, Policy::kN));
   args.split_steps = ceil_div(ceil_div(args.K, Policy::kDepth), splits);
   const int64_t tiles = int64_t{args.tiles_down} * args.tiles_across;
-  const int64_t rows = args.batches < 65535 ? args.batches : 65535;
-  const Dim3 blocks(static_cast<uint32_t>(tiles), static_cast<uint32_t>(rows),
-                    static_cast<uint32_t>(splits));
+  const Dim3 blocks(static_cast<uint32_t>(tiles * args.batches), static_cast<uint32_t>(splits));
   launch<mma_product<Policy>>(backend.grid(blocks, Policy::kThreads, kBytes), args);
 }
 

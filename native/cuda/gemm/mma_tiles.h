@@ -84,6 +84,14 @@ constexpr bool mma_tile_fits(const MmaTile& tile, const GemmDesc& desc,
 // Whether any tile is. Layouts, strides, alignments and extents (from 1 on) all do.
 constexpr bool mma_supports(const GemmDesc& desc, const api::DeviceProperties& properties) {
   if (properties.major < 8 || desc.M < 1 || desc.N < 1 || desc.K < 1) return false;
+  // Every tile is a block, whose number has 31 bits.
+  constexpr int64_t kMost = int64_t{1} << 31;
+  const int64_t rows = (desc.M + 63) / 64;
+  const int64_t columns = (desc.N + 63) / 64;
+  if (rows >= kMost / columns || desc.batch >= kMost / (rows * columns) ||
+      desc.outer >= kMost / (rows * columns * desc.batch)) {
+    return false;
+  }
   return std::any_of(std::begin(kMmaTiles), std::end(kMmaTiles),
                      [&](const MmaTile& tile) { return mma_tile_fits(tile, desc, properties); });
 }

@@ -207,9 +207,9 @@ class Product {
 
   // Expects every element of out within `units` of 2^-24 of the sum of magnitudes of the products
   // (with the number that a product's operands are rounded to first), and the rounding of out's
-  // dtype; the gaps between rows untouched.
+  // dtype, or within `least`; the gaps between rows untouched.
   template <class Rounding>
-  void expect_result(double units, const Rounding& operand_value) const {
+  void expect_result(double units, const Rounding& operand_value, double least = 0) const {
     const double step = c.out == DType::kBFloat16  ? 0x1p-8
                         : c.out == DType::kFloat16 ? 0x1p-11
                         : c.out == DType::kFloat32 ? 0x1p-24
@@ -249,7 +249,7 @@ class Product {
             if (!plain) magnitude += add_epilogue(at, j, sum);
             const double got = out->get(at);
             const double error = units * 0x1p-24 * magnitude + step * std::abs(sum) +
-                                 (c.out == DType::kFloat16 ? 0x1p-24 : 0);
+                                 (c.out == DType::kFloat16 ? 0x1p-24 : 0) + least;
             if (!close(got, sum, error, c.name(), i, j)) return;
           }
           for (int64_t j = c.N; j < row_stride; ++j) expect_untouched(first + j);
