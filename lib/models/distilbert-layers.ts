@@ -5,7 +5,8 @@ import { tidy } from "../core/scope.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Device, DType } from "../dtype.js";
 import { Dropout, Embedding, LayerNorm, Linear, Module, ModuleList } from "../nn/index.js";
-import { add, arange, gelu, reshape, scaledDotProductAttention, transpose } from "../ops/index.js";
+import { forwardFinished } from "../nn/linear.js";
+import { add, arange, reshape, scaledDotProductAttention, transpose } from "../ops/index.js";
 import type { DistilBertConfig } from "./distilbert-config.js";
 
 /** As what, and where, a model makes its parameters. */
@@ -58,6 +59,7 @@ class MultiHeadSelfAttention extends Module {
     this.out_lin = new Linear(dim, dim, placement);
   }
 
+  /** The attention of `x` to itself, added to it. */
   override forward(x: Tensor, mask: Tensor | null): Tensor {
     const { dim, nHeads, attentionDropout } = this.config;
     const [batch, length] = x.shape as [number, number];
@@ -69,7 +71,8 @@ class MultiHeadSelfAttention extends Module {
       heads(this.v_lin.forward(x)),
       { mask, dropout: this.training ? attentionDropout : 0 },
     );
-    return this.out_lin.forward(reshape(transpose(attended, 1, 2), [batch, length, dim]));
+    const joined = reshape(transpose(attended, 1, 2), [batch, length, dim]);
+    return forwardFinished(this.out_lin, joined, { residual: x });
   }
 }
 
@@ -85,8 +88,14 @@ class FeedForward extends Module {
     this.dropout = new Dropout(config.dropout);
   }
 
+  /** The layers' result, added to what they were given. */
   override forward(x: Tensor): Tensor {
-    return this.dropout.forward(this.lin2.forward(gelu(this.lin1.forward(x))));
+    const hidden = forwardFinished(this.lin1, x, { activation: "gelu" });
+    // Of another module than Dropout it is not known.
+    if ((this.dropout.isActive as boolean | undefined) === false) {
+      return forwardFinished(this.lin2, hidden, { residual: x });
+    }
+    return add(this.dropout.forward(this.lin2.forward(hidden)), x);
   }
 }
 
@@ -108,8 +117,8 @@ class TransformerBlock extends Module {
   override forward(x: Tensor, mask: Tensor | null): Tensor {
     // What backward does not need is let go of with the block, not with the step.
     return tidy(() => {
-      const attended = this.sa_layer_norm.forward(add(this.attention.forward(x, mask), x));
-      return this.output_layer_norm.forward(add(this.ffn.forward(attended), attended));
+      const attended = this.sa_layer_norm.forward(this.attention.forward(x, mask));
+      return this.output_layer_norm.forward(this.ffn.forward(attended));
     });
   }
 }

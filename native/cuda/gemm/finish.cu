@@ -24,12 +24,14 @@ struct FinishArgs {
   int64_t packs_across;
   int64_t packs;
   int32_t splits;
+  bool transposed;  // partials are [N][M]
   bool partials_aligned;
   bool out_aligned;
 };
 
 template <class Acc, class Sum, int kCount>
-MIXPREC_DEVICE void add_share(const Sum* from, int valid, bool aligned, Acc (&values)[kCount]) {
+MIXPREC_DEVICE void add_share(const Sum* from, int64_t stride, int valid, bool aligned,
+                              Acc (&values)[kCount]) {
   if (aligned && valid == kCount) {
     constexpr int kPack = sizeof(Sum) * kCount <= 16 ? kCount : static_cast<int>(16 / sizeof(Sum));
     MIXPREC_UNROLL
@@ -44,7 +46,8 @@ MIXPREC_DEVICE void add_share(const Sum* from, int valid, bool aligned, Acc (&va
   }
   MIXPREC_UNROLL
   for (int i = 0; i < kCount; ++i) {
-    if (i < valid) values[i] = multiply_add(Acc(1), static_cast<Acc>(ptx::ld(from + i)), values[i]);
+    if (i >= valid) continue;
+    values[i] = multiply_add(Acc(1), static_cast<Acc>(ptx::ld(from + i * stride)), values[i]);
   }
 }
 
@@ -56,12 +59,15 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t row = pack / args.packs_across;
     const int64_t column = (pack - row * args.packs_across) * kCount;
     const int valid = static_cast<int>(args.N - column < kCount ? args.N - column : kCount);
+    const int64_t matrix = row / args.M;
+    const int64_t first = args.transposed
+                              ? matrix * args.M * args.N + column * args.M + (row - matrix * args.M)
+                              : row * args.N + column;
     Acc values[kCount] = {};
     for (int32_t split = 0; split < args.splits; ++split) {
-      add_share(args.partials + split * args.share + row * args.N + column, valid,
+      add_share(args.partials + split * args.share + first, args.transposed ? args.M : 1, valid,
                 args.partials_aligned, values);
     }
-    const int64_t matrix = row / args.M;
     const int64_t outer = matrix / args.batch;
     const int64_t at = outer * args.epilogue.outer_stride +
                        (matrix - outer * args.batch) * args.epilogue.batch_stride +
@@ -71,7 +77,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class Acc, class Sum>
-void finish(CudaBackend& backend, const GemmDesc& desc, const void* partials, int splits) {
+void finish(CudaBackend& backend, const GemmDesc& desc, const void* partials, int splits,
+            bool transposed) {
   constexpr int kCount = 4;
   FinishArgs<Acc, Sum> args{};
   args.epilogue = epilogue_args<Acc>(desc);
@@ -84,9 +91,26 @@ void finish(CudaBackend& backend, const GemmDesc& desc, const void* partials, in
   args.packs_across = (desc.N + kCount - 1) / kCount;
   args.packs = rows * args.packs_across;
   args.splits = splits;
-  args.partials_aligned = desc.N % kCount == 0;
+  args.transposed = transposed;
+  args.partials_aligned = !transposed && desc.N % kCount == 0;
   args.out_aligned = is_aligned_to(desc, kCount);
   launch<finish_product<Acc, Sum, kCount>>(backend.config(args.packs, kThreads), args);
+}
+
+void finish_any(CudaBackend& backend, const GemmDesc& desc, const void* partials, int splits,
+                bool transposed) {
+  check(is_floating(desc.out_dtype) || desc.epilogue.is_plain(),
+        "a product of integers got an epilogue");
+  switch (sum_dtype(desc)) {
+    case DType::kFloat64:
+      return finish<double, double>(backend, desc, partials, splits, transposed);
+    case DType::kInt64:
+      return finish<int64_t, int64_t>(backend, desc, partials, splits, transposed);
+    case DType::kInt32:
+      return finish<int64_t, int32_t>(backend, desc, partials, splits, transposed);
+    default:
+      return finish<float, float>(backend, desc, partials, splits, transposed);
+  }
 }
 
 }  // namespace
@@ -119,18 +143,11 @@ GemmDesc product_into(const GemmDesc& desc, void* sums) {
 }
 
 void finish_sums(CudaBackend& backend, const GemmDesc& desc, const void* partials, int splits) {
-  check(is_floating(desc.out_dtype) || desc.epilogue.is_plain(),
-        "a product of integers got an epilogue");
-  switch (sum_dtype(desc)) {
-    case DType::kFloat64:
-      return finish<double, double>(backend, desc, partials, splits);
-    case DType::kInt64:
-      return finish<int64_t, int64_t>(backend, desc, partials, splits);
-    case DType::kInt32:
-      return finish<int64_t, int32_t>(backend, desc, partials, splits);
-    default:
-      return finish<float, float>(backend, desc, partials, splits);
-  }
+  finish_any(backend, desc, partials, splits, false);
+}
+
+void finish_transposed(CudaBackend& backend, const GemmDesc& desc, const void* sums) {
+  finish_any(backend, desc, sums, 1, true);
 }
 
 void sum_columns(CudaBackend& backend, const GemmDesc& desc) {

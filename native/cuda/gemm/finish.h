@@ -21,6 +21,9 @@ GemmDesc product_into(const GemmDesc& desc, void* sums);
 // splits, and stores what alpha, beta, bias and the epilogue make of the sums. Column sums apart.
 void finish_sums(CudaBackend& backend, const GemmDesc& desc, const void* partials, int splits);
 
+// As finish_sums, from the sums [outer * batch][N][M] of the transposed product.
+void finish_transposed(CudaBackend& backend, const GemmDesc& desc, const void* sums);
+
 // Fills desc.epilogue.column_sums from `out`. The same in every run.
 void sum_columns(CudaBackend& backend, const GemmDesc& desc);
 

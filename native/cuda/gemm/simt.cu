@@ -11,6 +11,7 @@
 #include "epilogue.h"
 #include "finish.h"
 #include "gemm.h"
+#include "simt_tile.h"
 
 namespace mixprec::cuda {
 namespace {
@@ -253,9 +254,7 @@ void multiply(CudaBackend& backend, const GemmDesc& desc) {
   args.alpha = static_cast<Acc>(desc.alpha);
   args.beta = static_cast<Acc>(desc.beta);
   if constexpr (std::is_same_v<Acc, float>) {
-    // Large tiles read less, but have to be enough to keep the device busy.
-    const int64_t tiles = ((desc.M + 127) / 128) * ((desc.N + 127) / 128) * args.batches;
-    if (desc.M > 64 && desc.N > 64 && tiles >= backend.properties().multiprocessors) {
+    if (simt_tile(desc, backend.properties()) == 128) {
       return launch_product<Acc, 128, 8>(backend, args);
     }
   }

@@ -1,6 +1,7 @@
 // What follows a product on the device: through the whole of gemm(), and where the sums of several
 // shares of K are added up first.
 #include "cuda/cuda_backend.h"
+#include "cuda/gemm/families.h"
 #include "cuda/gemm/finish.h"
 #include "cuda/gemm/gemm.h"
 #include "device_testing.h"
@@ -114,6 +115,27 @@ DEVICE_TEST(80, "shares of K become one result") {
         }
       }
     }
+  }
+}
+
+DEVICE_TEST(80, "a product made the other way round") {
+  for (const DType dtype : {DType::kBFloat16, DType::kFloat64, DType::kInt32}) {
+    EpilogueCase c;
+    c.outer = 2;
+    c.batch = 3;
+    c.M = 5;
+    c.N = 18;
+    c.K = 7;
+    c.in = c.out = dtype;
+    c.padding = 2;
+    c.bias = true;
+    c.alpha = 2;
+    if (is_floating(dtype)) c.activation = GemmActivation::kSilu;
+    EpilogueProblem problem(c);
+    on_device(problem, [](const GemmDesc& desc) {
+      run_gemm(device(), desc, {GemmFamily::kSimt, 0, 1, true});
+    });
+    problem.expect_finished();
   }
 }
 
