@@ -31,6 +31,8 @@ export {
 export type { MatmulPrecision } from "./core/context.js";
 export { policyOf } from "./core/policy.js";
 export type { CastPolicy } from "./core/policy.js";
+export { CudaGraph } from "./core/graph.js";
+export type { GraphOptions } from "./core/graph.js";
 export { cuda, memory } from "./core/memory.js";
 export type { DeviceProperties, MemoryStatistics } from "./core/memory.js";
 

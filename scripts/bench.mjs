@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Builds and runs the benchmarks: bench/native/*.cc, one executable each, then bench/*.bench.mjs,
-// which use the built package. Usage: node scripts/bench.mjs [NAME...]   (NAME: part of a name)
+// Builds and runs the benchmarks: bench/native/*.cc and, where there is a CUDA backend, *.cu, one
+// executable each, then bench/*.bench.mjs, which use the built package. Usage: node scripts/bench.mjs [NAME...]   (NAME: part of a name)
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
@@ -29,7 +29,9 @@ function run(name, command, args) {
 }
 
 try {
-  const native = find("bench/native", ".cc").map((file) => file.slice(0, -".cc".length));
+  const native = [".cc", ".cu"].flatMap((suffix) =>
+    find("bench/native", suffix).map((file) => file.slice(0, -suffix.length)),
+  );
   const scripts = find("bench", ".bench.mjs");
   if (native.length + scripts.length === 0) throw new Error("no benchmark has such a name");
   if (native.length > 0)
@@ -38,7 +40,11 @@ try {
     await buildNative();
     buildTypeScript();
   }
-  for (const name of native) run(name, path.join(root, "build/native_bench", name), []);
+  for (const name of native) {
+    const file = path.join(root, "build/native_bench", name);
+    if (existsSync(file)) run(name, file, []);
+    else console.log(`\n== ${name}: left out, it needs the CUDA backend`);
+  }
   for (const file of scripts) run(file, process.execPath, [path.join("bench", file)]);
 } catch (error) {
   console.error(`bench: ${error.message}`);

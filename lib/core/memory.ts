@@ -1,7 +1,6 @@
 // Memory statistics of a device and the `cuda` namespace.
 
 import type { Device } from "../dtype.js";
-import { ArgumentError, DeviceError } from "../errors.js";
 import {
   cudaInfo,
   emptyCacheNative,
@@ -9,7 +8,8 @@ import {
   resetPeakMemoryStatsNative,
   synchronizeNative,
 } from "../native.js";
-import { deviceCode } from "./device.js";
+import { cudaOrdinal } from "./device.js";
+import { captureGraph, type CudaGraph, type GraphOptions } from "./graph.js";
 
 /** Memory of a device, in bytes, with PyTorch's four statistics. */
 export interface MemoryStatistics {
@@ -81,22 +81,6 @@ export interface DeviceProperties {
   readonly multiProcessorCount: number;
 }
 
-/** The ordinal of a CUDA device, by default the first. Throws DeviceError where it is not there. */
-function ordinalOf(device: Device | undefined, op: string): number {
-  const name: unknown = device ?? "cuda";
-  if (typeof name !== "string" || !/^cuda(:\d+)?$/.test(name)) {
-    throw new ArgumentError(
-      `${op}: expected a CUDA device, "cuda" or "cuda:N", got ${JSON.stringify(name)}`,
-      { op },
-    );
-  }
-  const { devices, reason } = cudaInfo();
-  const ordinal = deviceCode(name as Device);
-  if (ordinal < devices.length) return ordinal;
-  const why = devices.length === 0 ? reason : `there are ${devices.length}`;
-  throw new DeviceError(`${op}: device ${name} is not available, ${why}`, { op });
-}
-
 /** CUDA devices: what there is, and their memory. Without a device every query but the first three throws. */
 export const cuda: MemoryStatistics & {
   isAvailable(): boolean;
@@ -104,20 +88,26 @@ export const cuda: MemoryStatistics & {
   isBf16Supported(device?: Device): boolean;
   deviceProperties(device?: Device): DeviceProperties;
   synchronize(device?: Device): void;
+  /**
+   * Captures the CUDA work of `fn` as a graph, which `replay()` does again with one launch, reading
+   * and writing the same memory. See {@link CudaGraph}.
+   */
+  graph<T>(fn: () => T, options?: GraphOptions): CudaGraph<T>;
 } = {
-  ...statistics(ordinalOf),
+  ...statistics(cudaOrdinal),
   isAvailable: () => cudaInfo().devices.length > 0,
   deviceCount: () => cudaInfo().devices.length,
   isBf16Supported: (device) => {
     if (cudaInfo().devices.length === 0) return false;
-    return cudaInfo().devices[ordinalOf(device, "isBf16Supported")]!.major >= 8;
+    return cudaInfo().devices[cudaOrdinal(device, "isBf16Supported")]!.major >= 8;
   },
   deviceProperties: (device) => {
     const { name, major, minor, totalMemory, multiProcessorCount } =
-      cudaInfo().devices[ordinalOf(device, "deviceProperties")]!;
+      cudaInfo().devices[cudaOrdinal(device, "deviceProperties")]!;
     return { name, capability: [major, minor], totalMemory, multiProcessorCount };
   },
   synchronize: (device) => {
-    synchronizeNative(ordinalOf(device, "synchronize"));
+    synchronizeNative(cudaOrdinal(device, "synchronize"));
   },
+  graph: captureGraph,
 };

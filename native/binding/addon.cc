@@ -216,6 +216,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_raw(env, exports, "view", view);
   export_elements(env, exports);
   export_devices(env, exports);
+  export_graphs(env, exports);
   export_raw(env, exports, "release", release);
   export_raw(env, exports, "attach", attach);
   export_raw(env, exports, "commandBuffer", command_buffer);

@@ -82,11 +82,14 @@ class Backend {
   }
   // Waits for all that was queued; throws what went wrong in it.
   virtual void synchronize() {}
+  // How often a call of this process has waited for a device, for tests of what must not.
+  virtual uint64_t waits() const { return 0; }
   // Throws what has gone wrong in queued work so far, without waiting.
   virtual void raise_pending() {}
-  // Around every op.
+  // Around every op; leave_op also where the op threw.
   virtual void begin_op(const OpCall&) {}
   virtual void end_op(const OpCall&) {}
+  virtual void leave_op() noexcept {}
   // How a call would be run and why, as JSON; its tensors may have no memory. "null" of an op about
   // which there is nothing to say.
   virtual std::string explain(const OpCall&) { return "null"; }
@@ -122,6 +125,10 @@ inline void run_op(Backend& backend, int32_t op, OpCall& call) {
   call.name = op_name(op);
   const Method method = kMethods[op];
   backend.begin_op(call);
+  const struct Leave {
+    Backend& backend;
+    ~Leave() { backend.leave_op(); }
+  } leave{backend};
   (backend.*method)(call);
   backend.end_op(call);
 }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "runtime/error.h"
 
@@ -41,20 +42,85 @@ CudaBackend::CudaBackend(int device)
 }
 
 void* CudaBackend::allocate(size_t bytes) {
+  // Not out of the memory of a graph that another thread captures.
+  const std::shared_lock lock(access_);
   use_device(device_);
   return allocator_.allocate(bytes);
 }
 
 void CudaBackend::deallocate(void* data, size_t) noexcept { allocator_.deallocate(data); }
 
+void CudaBackend::refuse_capture(const char* doing) const {
+  if (!access_.is_mine()) return;
+  throw Error(ErrorCode::kDevice,
+              std::string(doing) +
+                  " is not possible while a graph is captured, since nothing is computed yet; do "
+                  "it before, or after a replay");
+}
+
+void CudaBackend::begin_capture() {
+  refuse_capture("capturing another graph");
+  access_.lock();
+  use_device(device_);
+  const api::Code code = api::begin_capture(stream_);
+  if (code != api::kSuccess) {
+    access_.unlock();
+    throw_device_error(code, "capturing a graph");
+  }
+  allocator_.begin_pool(++capture_.pool);
+}
+
+CapturedGraph CudaBackend::end_capture() {
+  check(access_.is_mine(), "a capture ended that did not begin");
+  const api::Code code = api::end_capture(stream_, &capture_.handle);
+  const CapturedGraph graph = std::exchange(capture_, {nullptr, capture_.pool, {}});
+  allocator_.end_pool();
+  access_.unlock();
+  if (code != api::kSuccess) destroy_graph(graph);
+  require(code, "capturing a graph");
+  return graph;
+}
+
+void CudaBackend::abandon_capture() noexcept {
+  if (!access_.is_mine()) return;
+  api::end_capture(stream_, &capture_.handle);
+  const CapturedGraph graph = std::exchange(capture_, {nullptr, capture_.pool, {}});
+  allocator_.end_pool();
+  access_.unlock();
+  destroy_graph(graph);
+}
+
+void CudaBackend::launch_graph(const CapturedGraph& graph) {
+  refuse_capture("replaying a graph");
+  const std::shared_lock lock(access_);
+  use_device(device_);
+  require(api::last_error(), "an earlier operation");
+  raise_report(*report_, "replay");
+  require(api::launch_graph(graph.handle, stream_), "replaying a graph");
+  if (!launches_block()) return;
+  require(wait_for(stream_), "replaying a graph");
+  raise_report(*report_, "replay");
+}
+
+void CudaBackend::destroy_graph(const CapturedGraph& graph) noexcept {
+  if (graph.handle != nullptr) api::destroy_graph(graph.handle);  // what is queued is still done
+  transfers_.give_back_later(graph.constants);
+  allocator_.release_pool(graph.pool);
+}
+
 void CudaBackend::empty_cache() {
+  refuse_capture("emptying the cache");
   use_device(device_);
   allocator_.empty_cache();
   transfers_.release_idle();
 }
 
 void CudaBackend::copy_from_host(void* device, const void* host, size_t bytes) {
+  const std::shared_lock lock(access_);
   use_device(device_);
+  if (access_.is_mine()) {
+    return transfers_.capture_to_device(device, host, bytes, capture_.constants);
+  }
   transfers_.to_device(device, host, bytes);
 }
 
@@ -66,25 +132,30 @@ void CudaBackend::copy_to_host(void* host, const void* device, size_t bytes) {
 std::unique_ptr<HostCopy> CudaBackend::start_copy_to_host(void* host, const void* device,
                                                           size_t bytes) {
   if (bytes == 0) return nullptr;
+  refuse_capture("reading a tensor");
+  const std::shared_lock lock(access_);
   use_device(device_);
   return transfers_.start_to_host(host, device, bytes);
 }
 
 void CudaBackend::synchronize() {
+  refuse_capture("waiting for the device");
   use_device(device_);
-  require(api::synchronize_stream(stream_), "waiting for the device");
+  require(wait_for(stream_), "waiting for the device");
   raise_report(*report_, "");
 }
 
 void CudaBackend::begin_op(const OpCall& call) {
+  std::shared_lock lock(access_);
   use_device(device_);
   require(api::last_error(), "an earlier operation");
   raise_report(*report_, call.name);
+  lock.release();  // by leave_op
 }
 
 void CudaBackend::end_op(const OpCall& call) {
-  if (!launches_block()) return;
-  require(api::synchronize_stream(stream_), "the operation");
+  if (!launches_block() || access_.is_mine()) return;
+  require(wait_for(stream_), "the operation");
   raise_report(*report_, call.name);
 }
 

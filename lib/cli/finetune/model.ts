@@ -6,7 +6,11 @@ import { TextTokenizer, type Split, type TextDataset } from "../../data/index.js
 import type { Device } from "../../dtype.js";
 import { CheckpointError } from "../../errors.js";
 import { DistilBertForSequenceClassification } from "../../models/distilbert.js";
-import { fromHuggingFace, type DistilBertConfig } from "../../models/distilbert-config.js";
+import {
+  DISTILBERT_BASE,
+  fromHuggingFace,
+  type DistilBertConfig,
+} from "../../models/distilbert-config.js";
 import { readPretrained } from "../../models/pretrained.js";
 import { UsageError } from "../usage.js";
 import type { FinetuneOptions } from "./options.js";
@@ -25,7 +29,11 @@ export const BUILTIN_MODEL = {
 /** Entries at most of the vocabulary that is trained from the data. */
 const BUILTIN_VOCABULARY = 1000;
 
-const DEFAULT_LENGTH = { builtin: 64, pretrained: 128 };
+const DEFAULT_LENGTH = {
+  builtin: 64,
+  pretrained: 128,
+  full: DISTILBERT_BASE.maxPositionEmbeddings,
+};
 
 /** A model that can be made anew for each run, and what goes with it. */
 export interface ModelPlan {
@@ -41,7 +49,7 @@ export interface ModelPlan {
   readonly create: () => Promise<DistilBertForSequenceClassification>;
 }
 
-type PlanOptions = Pick<FinetuneOptions, "model" | "maxLength">;
+type PlanOptions = Pick<FinetuneOptions, "model" | "full" | "maxLength">;
 
 async function requireDirectory(directory: string): Promise<void> {
   const found = await stat(directory).catch(() => null);
@@ -115,18 +123,27 @@ function builtinPlan(
   numLabels: number,
   device: Device,
 ): ModelPlan {
-  const maxLength = options.maxLength ?? DEFAULT_LENGTH.builtin;
+  const { full } = options;
+  const maxLength = options.maxLength ?? DEFAULT_LENGTH[full ? "full" : "builtin"];
   const tokenizer = TextTokenizer.train(texts.train.texts, {
-    vocabSize: BUILTIN_VOCABULARY,
+    vocabSize: full ? DISTILBERT_BASE.vocabSize : BUILTIN_VOCABULARY,
     modelMaxLength: maxLength,
   });
-  const sizes = {
-    ...BUILTIN_MODEL,
-    vocabSize: tokenizer.vocabSize,
-    maxPositionEmbeddings: maxLength,
-    padTokenId: tokenizer.padId,
-    numLabels,
-  };
+  const ofData = { padTokenId: tokenizer.padId, numLabels };
+  const { vocabSize, maxPositionEmbeddings } = DISTILBERT_BASE;
+  const sizes: Partial<DistilBertConfig> = full
+    ? {
+        ...ofData,
+        // Few texts fill no vocabulary of this size; the model has it all the same.
+        vocabSize,
+        maxPositionEmbeddings: Math.max(maxPositionEmbeddings, maxLength),
+      }
+    : {
+        ...BUILTIN_MODEL,
+        ...ofData,
+        vocabSize: tokenizer.vocabSize,
+        maxPositionEmbeddings: maxLength,
+      };
   const make = (): DistilBertForSequenceClassification =>
     new DistilBertForSequenceClassification(sizes, { device });
   const model = make();
@@ -134,7 +151,7 @@ function builtinPlan(
   const parameters = countParameters(model);
   model.dispose();
   return {
-    source: "built-in",
+    source: full ? "built-in, full size" : "built-in",
     tokenizer,
     config,
     parameters,

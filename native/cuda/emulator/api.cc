@@ -153,6 +153,8 @@ const char* error_name(Code code) {
       return "launch timeout";
     case kLaunchFailure:
       return "launch failure";
+    case kCaptureUnsupported:
+      return "not allowed while a graph is captured";
     default:
       return "invalid value";
   }
@@ -309,6 +311,21 @@ Code synchronize_stream(Stream stream) { return stream->synchronize(); }
 
 Code host_callback(Stream stream, void (*function)(void*), void* data) {
   return stream->enqueue([=] { function(data); });
+}
+
+Code begin_capture(Stream stream) { return stream->begin_capture(); }
+
+Code end_capture(Stream stream, Graph* graph) { return stream->end_capture(graph); }
+
+Code launch_graph(Graph graph, Stream stream) {
+  return stream->enqueue([work = graph->work] {
+    for (const std::function<void()>& item : *work) item();
+  });
+}
+
+Code destroy_graph(Graph graph) {
+  delete graph;
+  return kSuccess;
 }
 
 Code create_event(Event* event, bool) {

@@ -77,13 +77,16 @@ StreamHandle::StreamHandle() {
 }
 
 Code StreamHandle::enqueue(std::function<void()> work) {
-  if (in_place_) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    work();
-    return emulator::device_error();
-  }
   {
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (captured_ != nullptr) {
+      captured_->push_back(std::move(work));
+      return emulator::device_error();
+    }
+    if (in_place_) {
+      work();
+      return emulator::device_error();
+    }
     queue_.push_back(std::move(work));
   }
   changed_.notify_all();
@@ -92,7 +95,24 @@ Code StreamHandle::enqueue(std::function<void()> work) {
 
 Code StreamHandle::synchronize() {
   std::unique_lock<std::mutex> lock(mutex_);
+  if (captured_ != nullptr) return kCaptureUnsupported;
   changed_.wait(lock, [this] { return queue_.empty() && !busy_; });
+  return emulator::device_error();
+}
+
+Code StreamHandle::begin_capture() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (captured_ != nullptr) return kCaptureUnsupported;
+  captured_ = std::make_shared<std::vector<std::function<void()>>>();
+  return emulator::device_error();
+}
+
+Code StreamHandle::end_capture(Graph* graph) {
+  *graph = nullptr;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (captured_ == nullptr) return kCaptureUnsupported;
+  *graph = new GraphHandle{std::move(captured_)};
+  captured_ = nullptr;
   return emulator::device_error();
 }
 

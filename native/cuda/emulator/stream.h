@@ -7,19 +7,29 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
+#include <vector>
 
 #include "cuda/runtime/api.h"
 
 namespace mixprec::cuda::api {
 
+// Work that was captured, shared with its launches that are still queued.
+struct GraphHandle {
+  std::shared_ptr<std::vector<std::function<void()>>> work;
+};
+
 struct StreamHandle {
  public:
   StreamHandle();
 
-  // Queues work. Returns the device's error, if it has died.
+  // Queues work, or keeps it while a graph is captured. Returns the device's error, if it has died.
   Code enqueue(std::function<void()> work);
+  // Fails while a graph is captured.
   Code synchronize();
+  Code begin_capture();
+  Code end_capture(Graph* graph);
 
  private:
   void work_through();
@@ -28,6 +38,7 @@ struct StreamHandle {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> queue_;
+  std::shared_ptr<std::vector<std::function<void()>>> captured_;  // null unless capturing
   bool busy_ = false;
 };
 

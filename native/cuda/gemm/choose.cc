@@ -152,9 +152,11 @@ GemmConfig choose_gemm(CudaBackend& backend, const GemmDesc& desc) {
   const api::DeviceProperties& device = backend.properties();
   const std::vector<GemmRanked> ranked = rank(desc, gemm_offer(desc, device).tiles, device);
   check(!ranked.empty(), "no kernel takes this product");
-  const GemmConfig config = autotunes() && ranked.size() > 1
-                                ? tuned(backend, desc, key, ranked, choices)
-                                : ranked.front().config;
+  const bool measures = autotunes() && ranked.size() > 1;
+  // What cannot be measured now is measured later.
+  if (measures && backend.captures()) return ranked.front().config;
+  const GemmConfig config =
+      measures ? tuned(backend, desc, key, ranked, choices) : ranked.front().config;
   if (choices.remembered.size() >= kMostRemembered) choices.remembered.clear();
   choices.remembered.emplace(key, config);
   return config;

@@ -1,5 +1,5 @@
 // What each family of kernels offers for a product: rows for select.h, or why it has none. Pure
-// host code. A family is a function here and a row in families.h.
+// host code. A family is a function here and a row in families.cc.
 #pragma once
 
 #include "select.h"
@@ -10,6 +10,9 @@ using GemmOfferFunction = void (*)(const GemmDesc& desc, const api::DeviceProper
                                    GemmOffer& offer);
 
 void offer_simt(const GemmDesc& desc, const api::DeviceProperties& device, GemmOffer& offer);
+void offer_gemv(const GemmDesc& desc, const api::DeviceProperties& device, GemmOffer& offer);
+void offer_mma(const GemmDesc& desc, const api::DeviceProperties& device, GemmOffer& offer);
+void offer_wgmma(const GemmDesc& desc, const api::DeviceProperties& device, GemmOffer& offer);
 
 // The part of the tensor cores' rate that a tile can have: what it reads for each product grows as
 // it shrinks. `cost`: how much that weighs with the family.

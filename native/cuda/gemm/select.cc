@@ -13,15 +13,18 @@ namespace {
 constexpr double kLaunchSeconds = 2.5e-6;
 // Of the second-level cache, by each multiprocessor in a clock.
 constexpr double kCacheBytesPerClock = 40;
-// Of the memory's bandwidth that a kernel gets.
-constexpr double kMemoryShare = 0.9;
+// Of the memory's bandwidth that a kernel of tiles gets, and one that only streams.
+constexpr double kTiledShare = 0.8;
+constexpr double kStreamingShare = 0.9;
 constexpr double kUnknownClock = 1.5e9;
 constexpr double kUnknownBandwidth = 1e12;
 // Operands narrower than this may be worth taking the other way round.
 constexpr int64_t kMostSwappedRows = 16;
+// Blocks of a multiprocessor that have to be there for the memory to be read at its full speed.
+constexpr int64_t kStreamingBlocks = 2;
 // A share of K has at least this many steps of the loop.
 constexpr int64_t kFewestSteps = 4;
-constexpr int32_t kSplits[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32};
+constexpr int32_t kSplits[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64};
 
 constexpr int64_t ceil_div(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
 
@@ -29,7 +32,7 @@ double clock_of(const api::DeviceProperties& device) {
   return device.clock_hz > 0 ? device.clock_hz : kUnknownClock;
 }
 double bandwidth_of(const api::DeviceProperties& device) {
-  return kMemoryShare *
+  return kTiledShare *
          (device.memory_bytes_per_second > 0 ? device.memory_bytes_per_second : kUnknownBandwidth);
 }
 
@@ -136,11 +139,16 @@ GemmEstimate estimate(const GemmDesc& given, const GemmTile& tile, const GemmCon
   if (config.splits > 1) result.extra += kLaunchSeconds + sums_seconds(desc, config.splits, device);
   if (config.swapped) result.extra += kLaunchSeconds + sums_seconds(desc, 1, device);
   if (tile.m == 0) {
+    const int64_t rows = desc.N == 1 ? desc.M : desc.N;
+    result.blocks = ceil_div(rows, tile.n) * desc.batch * desc.outer * config.splits;
+    result.waves =
+        static_cast<double>(result.blocks) / static_cast<double>(kStreamingBlocks * processors);
+    const double busy = std::min(1.0, result.waves);
     result.compute =
-        flops_of(desc) / (tile.flops_per_clock * clock * static_cast<double>(processors));
-    result.blocks = processors;
-    result.waves = 1;
-    result.seconds = std::max(result.compute, result.memory) + result.extra;
+        flops_of(desc) / (tile.flops_per_clock * clock * static_cast<double>(processors) * busy);
+    result.memory *= kTiledShare / kStreamingShare;
+    result.cache = result.memory / busy;
+    result.seconds = std::max(result.compute, result.cache) + result.extra;
     return result;
   }
   const int64_t down = ceil_div(ceil_div(desc.M, tile.m), tile.cluster) * tile.cluster;

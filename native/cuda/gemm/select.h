@@ -30,7 +30,9 @@ struct GemmConfig {
 struct GemmTile {
   GemmFamily family = GemmFamily::kSimt;
   int32_t variant = 0;
-  int32_t m = 0, n = 0;  // of the output; 0 for a kernel that reads the operands once, in any order
+  // Of the output. With m 0 the kernel reads a matrix once, for all of a few vectors: a block has
+  // at least n elements of each result.
+  int32_t m = 0, n = 0;
   int32_t depth = 1;     // of K at a time; shares of K are multiples of it
   int32_t cluster = 1;   // blocks, one below the other, that share what they load of rhs
   int32_t resident = 1;  // blocks of a multiprocessor at a time

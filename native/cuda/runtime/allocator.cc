@@ -36,6 +36,7 @@ struct CachingAllocator::Segment {
   char* data = nullptr;
   size_t bytes = 0;
   bool small = false;
+  uint64_t pool = 0;
 };
 
 // A part of a segment, in a list with its neighbours.
@@ -55,12 +56,16 @@ bool CachingAllocator::BySize::operator()(const Block* a, const Block* b) const 
   return std::less<void*>()(a->address(), b->address());
 }
 
+CachingAllocator::FreeBlocks& CachingAllocator::free_blocks(const Segment& segment) {
+  return pools_[segment.pool][segment.small ? 1 : 0];
+}
+
 CachingAllocator::Block* CachingAllocator::find_free(size_t bytes, bool small) {
   Segment nowhere;
   Block wanted;
   wanted.segment = &nowhere;
   wanted.bytes = bytes;
-  FreeBlocks& blocks = free_[small ? 1 : 0];
+  FreeBlocks& blocks = pools_[pool_][small ? 1 : 0];
   const auto found = blocks.lower_bound(&wanted);
   if (found == blocks.end()) return nullptr;
   Block* const block = *found;
@@ -81,6 +86,7 @@ CachingAllocator::Block* CachingAllocator::new_segment(size_t bytes, bool small)
   segment->data = static_cast<char*>(data);
   segment->bytes = size;
   segment->small = small;
+  segment->pool = pool_;
   auto* const block = new Block;
   block->segment = segment;
   block->bytes = size;
@@ -103,7 +109,7 @@ void CachingAllocator::split(Block* block, size_t bytes) {
   if (block->next != nullptr) block->next->previous = remainder;
   block->next = remainder;
   block->bytes = bytes;
-  free_[small ? 1 : 0].insert(remainder);
+  free_blocks(*block->segment).insert(remainder);
 }
 
 // Joins `next` to its left neighbour; both are free and in no set.
@@ -136,13 +142,21 @@ void* CachingAllocator::allocate(size_t bytes) {
 void CachingAllocator::deallocate(void* data) noexcept {
   if (data == nullptr) return;
   const std::lock_guard<std::mutex> lock(mutex_);
+  free_block(data);
+}
+
+void CachingAllocator::free_block(void* data) noexcept {
   const auto found = live_.find(data);
   if (found == live_.end()) return;
   Block* block = found->second;
+  if (pool_ != 0 && block->segment->pool != pool_) {
+    freed_late_.push_back(data);
+    return;
+  }
   live_.erase(found);
   api::mark_free(data, stream_);
   stats_.allocated -= block->bytes;
-  FreeBlocks& blocks = free_[block->segment->small ? 1 : 0];
+  FreeBlocks& blocks = free_blocks(*block->segment);
   block->free = true;
   if (block->next != nullptr && block->next->free) {
     blocks.erase(block->next);
@@ -156,8 +170,9 @@ void CachingAllocator::deallocate(void* data) noexcept {
 }
 
 size_t CachingAllocator::release_cached() noexcept {
+  if (pool_ != 0) return 0;
   size_t released = 0;
-  for (FreeBlocks& blocks : free_) {
+  for (FreeBlocks& blocks : pools_[0]) {
     for (auto at = blocks.begin(); at != blocks.end();) {
       Block* const block = *at;
       Segment* const segment = block->segment;
@@ -174,6 +189,34 @@ size_t CachingAllocator::release_cached() noexcept {
     }
   }
   return released;
+}
+
+void CachingAllocator::begin_pool(uint64_t pool) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  pool_ = pool;
+}
+
+void CachingAllocator::end_pool() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  pool_ = 0;
+  for (void* const data : freed_late_) free_block(data);
+  freed_late_.clear();
+}
+
+void CachingAllocator::release_pool(uint64_t pool) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = pools_.find(pool);
+  if (found == pools_.end()) return;
+  for (const auto& [data, block] : live_) {
+    if (block->segment->pool == pool) block->segment->pool = 0;
+  }
+  for (FreeBlocks& blocks : found->second) {
+    for (Block* const block : blocks) {
+      block->segment->pool = 0;
+      free_blocks(*block->segment).insert(block);
+    }
+  }
+  pools_.erase(pool);
 }
 
 MemoryStats CachingAllocator::stats() const {

@@ -3,7 +3,9 @@
 // will write it. Sizes, pools and statistics are PyTorch's (c10/cuda/CUDACachingAllocator.cpp).
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <map>
 #include <mutex>
 #include <set>
 #include <string>
@@ -30,6 +32,13 @@ class CachingAllocator {
   // Gives back the segments that nothing lies in.
   void empty_cache() noexcept;
 
+  // Memory that is allocated between begin_pool and end_pool is a graph's: its addresses are part
+  // of the graph, so what is freed of it serves nobody else, until release_pool. Other memory that
+  // is freed meanwhile is freed at the end.
+  void begin_pool(uint64_t pool);
+  void end_pool();
+  void release_pool(uint64_t pool) noexcept;
+
  private:
   struct Segment;
   struct Block;
@@ -37,18 +46,23 @@ class CachingAllocator {
     bool operator()(const Block* a, const Block* b) const;
   };
   using FreeBlocks = std::set<Block*, BySize>;
+  using Pool = std::array<FreeBlocks, 2>;  // blocks of large segments, of small ones
 
   Block* find_free(size_t bytes, bool small);
   Block* new_segment(size_t bytes, bool small);
   void split(Block* block, size_t bytes);
   Block* merge(Block* block, Block* with_next);
   size_t release_cached() noexcept;
+  void free_block(void* data) noexcept;
+  FreeBlocks& free_blocks(const Segment& segment);
   std::string summary(size_t asked) const;
 
   const int device_;
   const api::Stream stream_;
   mutable std::mutex mutex_;
-  FreeBlocks free_[2];  // blocks of large segments, of small ones
+  std::map<uint64_t, Pool> pools_;  // 0 is everybody's, the others are those of graphs
+  uint64_t pool_ = 0;               // the one that is allocated from
+  std::vector<void*> freed_late_;
   std::unordered_map<void*, Block*> live_;
   MemoryStats stats_;
 };

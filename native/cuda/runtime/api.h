@@ -21,8 +21,10 @@ namespace api {
 
 struct StreamHandle;
 struct EventHandle;
+struct GraphHandle;
 using Stream = StreamHandle*;
 using Event = EventHandle*;
+using Graph = GraphHandle*;
 
 using Code = int;
 inline constexpr Code kSuccess = 0;
@@ -37,6 +39,7 @@ inline constexpr Code kIllegalAddress = 700;
 inline constexpr Code kLaunchTimeout = 702;
 inline constexpr Code kMisalignedAddress = 716;
 inline constexpr Code kLaunchFailure = 719;
+inline constexpr Code kCaptureUnsupported = 900;
 
 struct DeviceProperties {
   char name[256] = {};
@@ -85,6 +88,13 @@ Code synchronize_stream(Stream stream);
 Code stream_wait(Stream stream, Event event);
 // Runs on a thread of the runtime once all earlier work of the stream is done; must call no API.
 Code host_callback(Stream stream, void (*function)(void*), void* data);
+
+// Work that is queued between the two is kept in a graph instead of done; meanwhile nothing may
+// wait for the stream, and no memory may go back to the device.
+Code begin_capture(Stream stream);
+Code end_capture(Stream stream, Graph* graph);  // null where it fails
+Code launch_graph(Graph graph, Stream stream);
+Code destroy_graph(Graph graph);
 
 Code create_event(Event* event, bool timing);
 Code destroy_event(Event event);

@@ -102,6 +102,27 @@ Code host_callback(Stream stream, void (*function)(void*), void* data) {
   return cudaLaunchHostFunc(native(stream), function, data);
 }
 
+Code begin_capture(Stream stream) {
+  return cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeRelaxed);
+}
+Code end_capture(Stream stream, Graph* graph) {
+  *graph = nullptr;
+  cudaGraph_t captured = nullptr;
+  Code code = cudaStreamEndCapture(native(stream), &captured);
+  if (code != kSuccess) return code;
+  cudaGraphExec_t executable = nullptr;
+  code = cudaGraphInstantiate(&executable, captured, 0);
+  cudaGraphDestroy(captured);
+  if (code == kSuccess) *graph = reinterpret_cast<Graph>(executable);
+  return code;
+}
+Code launch_graph(Graph graph, Stream stream) {
+  return cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(graph), native(stream));
+}
+Code destroy_graph(Graph graph) {
+  return cudaGraphExecDestroy(reinterpret_cast<cudaGraphExec_t>(graph));
+}
+
 Code create_event(Event* event, bool timing) {
   const unsigned flags = timing ? cudaEventDefault : cudaEventDisableTiming;
   return cudaEventCreateWithFlags(reinterpret_cast<cudaEvent_t*>(event), flags);

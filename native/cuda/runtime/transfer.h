@@ -16,7 +16,18 @@ class Transfers {
  public:
   Transfers(int device, api::Stream stream) : device_(device), stream_(stream) {}
 
+  // A buffer of pinned memory.
+  struct Pinned {
+    void* data;
+    size_t bytes;
+  };
+
   void to_device(void* device, const void* host, size_t bytes);
+  // As to_device while a graph is captured: every replay copies what is there now, out of pinned
+  // memory that is added to `kept`.
+  void capture_to_device(void* device, const void* host, size_t bytes, std::vector<Pinned>& kept);
+  // Takes pinned memory back once all that is queued now is done.
+  void give_back_later(const std::vector<Pinned>& kept) noexcept;
   std::unique_ptr<HostCopy> start_to_host(void* host, const void* device, size_t bytes);
   // Gives pinned buffers that no copy needs back to the system.
   void release_idle();

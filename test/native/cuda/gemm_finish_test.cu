@@ -1,50 +1,13 @@
 // What follows a product on the device: through the whole of gemm(), and where the sums of several
 // shares of K are added up first.
-#include "cuda/cuda_backend.h"
 #include "cuda/gemm/families.h"
 #include "cuda/gemm/finish.h"
 #include "cuda/gemm/gemm.h"
-#include "device_testing.h"
-#include "epilogue_testing.h"
+#include "device_problem.h"
 
 using namespace mixprec;
 using namespace mixprec::cuda;
 using namespace mixprec::testing;
-
-namespace {
-
-CudaBackend& device() { return cuda::backend(0); }
-
-// A copy of memory on the device.
-struct Copy {
-  explicit Copy(const std::vector<char>& bytes)
-      : size(bytes.size()), data(static_cast<char*>(device().allocate(size))) {
-    if (size > 0) device().copy_from_host(data, bytes.data(), size);
-  }
-  Copy(const Copy&) = delete;
-  Copy& operator=(const Copy&) = delete;
-  ~Copy() { device().deallocate(data, size); }
-  void read(std::vector<char>& bytes) const {
-    if (size > 0) device().copy_to_host(bytes.data(), data, size);
-  }
-  size_t size;
-  char* data;
-};
-
-// Calls body with the description of a problem that lies on the device, and reads what it wrote.
-template <class Body>
-void on_device(EpilogueProblem& problem, const Body& body) {
-  std::vector<std::unique_ptr<Copy>> copies;
-  std::array<char*, kBuffers> at{};
-  for (size_t i = 0; i < kBuffers; ++i) {
-    copies.push_back(std::make_unique<Copy>(problem.buffers[i]));
-    at[i] = copies.back()->data;
-  }
-  body(problem.describe(at));
-  for (size_t i = 0; i < kBuffers; ++i) copies[i]->read(problem.buffers[i]);
-}
-
-}  // namespace
 
 DEVICE_TEST(80, "epilogues of products") {
   const std::vector<std::array<int64_t, 5>> shapes = {

@@ -6,7 +6,6 @@ import path from "node:path";
 
 import { describe, expect, it } from "vitest";
 
-// @ts-expect-error: a script without types
 import { jsonLines, parseSmi } from "../../../scripts/gpu-check.mjs";
 
 const ROOT = path.join(import.meta.dirname, "../../..");
