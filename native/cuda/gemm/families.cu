@@ -1,3 +1,4 @@
+// A unit of nvcc, since headers of the families are.
 #include "families.h"
 
 #include "core/errors.h"
