@@ -4,6 +4,9 @@
 #include "cuda/tensors.h"
 #include "finish.h"
 #include "gemm.h"
+#include "gemv.h"
+#include "mma_sm80.h"
+#include "wgmma_sm90.h"
 
 namespace mixprec::cuda {
 namespace {
@@ -14,6 +17,9 @@ void run_simt(CudaBackend& backend, const GemmDesc& desc, const GemmConfig&) {
 
 constexpr GemmFamilyEntry kFamilies[] = {
     {GemmFamily::kSimt, offer_simt, run_simt},
+    {GemmFamily::kGemv, offer_gemv, gemv_gemm},
+    {GemmFamily::kMmaSm80, offer_mma, mma_gemm},
+    {GemmFamily::kWgmmaSm90, offer_wgmma, wgmma_gemm},
 };
 
 }  // namespace

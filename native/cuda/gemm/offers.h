@@ -10,6 +10,9 @@ using GemmOfferFunction = void (*)(const GemmDesc& desc, const api::DeviceProper
                                    GemmOffer& offer);
 
 void offer_simt(const GemmDesc& desc, const api::DeviceProperties& device, GemmOffer& offer);
+void offer_gemv(const GemmDesc& desc, const api::DeviceProperties& device, GemmOffer& offer);
+void offer_mma(const GemmDesc& desc, const api::DeviceProperties& device, GemmOffer& offer);
+void offer_wgmma(const GemmDesc& desc, const api::DeviceProperties& device, GemmOffer& offer);
 
 // The part of the tensor cores' rate that a tile can have: what it reads for each product grows as
 // it shrinks. `cost`: how much that weighs with the family.
