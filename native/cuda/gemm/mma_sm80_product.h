@@ -17,12 +17,6 @@
 #include "epilogue.h"
 #include "mma_sm80_copy.h"
 
-#if defined(__CUDACC__)
-#define MIXPREC_ROLLED _Pragma("unroll 1")
-#else
-#define MIXPREC_ROLLED
-#endif
-
 namespace mixprec::cuda::mma_sm80 {
 
 template <class Acc>
