@@ -23,10 +23,11 @@ MIXPREC_DEVICE void store_sum(const GemvArgs& args, const float* first, int shar
                               int64_t row, int vector, int64_t batch) {
   float values[1] = {first[0]};
   for (int i = 1; i < shares; ++i) values[0] += first[i * stride];
+  vector += args.first;
   if (args.partials != nullptr) {
     // Of rows of out, one result a vector; or of its only column.
     const int64_t at = args.rows_are_columns ? vector * args.rows + row : row;
-    const int64_t matrix = (blockIdx.z * args.batches + batch) * args.rows * args.count;
+    const int64_t matrix = (blockIdx.z * args.batches + batch) * args.rows * args.total;
     ptx::st(args.partials + matrix + at, values[0]);
     return;
   }
@@ -50,13 +51,12 @@ MIXPREC_DEVICE GemvPlace place_of(const GemvArgs& args, int64_t batch) {
   return place;
 }
 
-template <int kVectors>
-constexpr int kRowsToWarp = kVectors == 16 ? 2 : 4;
+constexpr int kRowsToWarp = 4;
 
 // Rows along k: `ways` warps share each kRowsToWarp rows.
 template <int kVectors>
 __global__ void __launch_bounds__(kThreads) gemv_rows(MIXPREC_GRID_CONSTANT(GemvArgs) args) {
-  constexpr int kRows = kRowsToWarp<kVectors>;
+  constexpr int kRows = kRowsToWarp;
   constexpr int kElements = kVectors * kRows;
   MIXPREC_SHARED(shared, float[kWarps * kElements]);
   const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kThreads) gemv_columns(MIXPREC_GRID_CONSTANT(G
       if (valid > 0) {
         const T* matrix = static_cast<const T*>(args.matrix) + place.matrix_base + first;
         const T* vectors = static_cast<const T*>(args.vectors) + place.vectors_base;
-        add_columns<decltype(rounds)::value, T, kVectors, kVectors == 16 ? 2 : 4, kChunk>(
+        add_columns<decltype(rounds)::value, T, kVectors, kVectors == 8 ? 2 : 4, kChunk>(
             args, matrix, vectors, valid, place.k_begin + warp * deep + lane / args.ways,
             place.k_end, kWarps * deep, sums);
       }
@@ -174,9 +174,7 @@ void run(CudaBackend& backend, GemvArgs& args, bool along_k, int64_t splits) {
   };
   if (along_k) {
     args.ways = 1;
-    const auto blocks = [&] {
-      return ceil_div(args.rows, kWarps / args.ways * kRowsToWarp<kVectors>);
-    };
+    const auto blocks = [&] { return ceil_div(args.rows, kWarps / args.ways * kRowsToWarp); };
     // More warps to a row where there are few rows, and k enough for all of them.
     while (args.ways < kWarps && blocks() * args.batches < wanted &&
            args.share >= args.ways * 2 * kWarpLanes * chunk) {
@@ -203,7 +201,7 @@ void gemv_gemm(CudaBackend& backend, const GemmDesc& desc, const GemmConfig& con
   args.vectors = vectors.data;
   args.dtype = matrix.dtype;
   args.precision = desc.precision;
-  args.count = one_column ? 1 : static_cast<int32_t>(desc.M);
+  args.total = one_column ? 1 : static_cast<int32_t>(desc.M);
   args.rows = one_column ? desc.M : desc.N;
   args.K = desc.K;
   args.batch = desc.batch;
@@ -234,9 +232,19 @@ void gemv_gemm(CudaBackend& backend, const GemmDesc& desc, const GemmConfig& con
 
   const int32_t splits = std::max(config.splits, 1);
   const auto launch_all = [&] {
-    if (args.count == 1) return run<1>(backend, args, along_k, splits);
-    if (args.count <= 4) return run<4>(backend, args, along_k, splits);
-    run<16>(backend, args, along_k, splits);
+    constexpr int32_t kMost = 8;  // vectors at once; more have sums than a thread has registers
+    for (args.first = 0; args.first < args.total; args.first += kMost) {
+      args.count = std::min(args.total - args.first, kMost);
+      args.vectors = static_cast<const char*>(vectors.data) +
+                     args.first * args.vector_stride * static_cast<int64_t>(item_size(args.dtype));
+      if (args.count == 1) {
+        run<1>(backend, args, along_k, splits);
+      } else if (args.count <= 4) {
+        run<4>(backend, args, along_k, splits);
+      } else {
+        run<kMost>(backend, args, along_k, splits);
+      }
+    }
   };
   if (splits == 1) return launch_all();
   const Scratch partials(backend, sums_bytes(desc, splits));

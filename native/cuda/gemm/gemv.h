@@ -13,7 +13,7 @@ namespace mixprec::cuda {
 inline constexpr int64_t kMostGemvRows = 16;
 
 // Whether gemv_gemm makes the product, on any device: at most kMostGemvRows rows, or one column,
-// of float32, float16 or bfloat16 in any layout. It is at its best for up to four rows.
+// of float32, float16 or bfloat16 in any layout. For more than eight rows the matrix is read twice.
 constexpr bool gemv_supports(const GemmDesc& desc) {
   const auto is_float = [](DType dtype) {
     return dtype == DType::kFloat32 || is_half_width(dtype);

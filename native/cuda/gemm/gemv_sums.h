@@ -12,8 +12,10 @@ struct GemvArgs {
   const void* vectors;
   DType dtype;
   MatmulPrecision precision;
-  int32_t count;  // of vectors
-  int64_t rows;   // of the matrix, one element of each result
+  int32_t count;  // of the vectors that a launch takes, from `first` on
+  int32_t first;
+  int32_t total;
+  int64_t rows;  // of the matrix, one element of each result
   int64_t K;
   // Strides of the matrix: from chunk to chunk across, and within a chunk.
   int64_t line_stride;

@@ -60,9 +60,9 @@ void multiply(CudaBackend& backend, const GemmDesc& desc, const MmaTile& tile, i
     case MmaKind::kFloat32:
       return float32_product(backend, product_args<float>(desc, partials), tile, splits);
     case MmaKind::kFloat64: {
-      // Later GPUs run what was compiled for sm_80, which lacks the larger fragments.
-      const bool wide = backend.properties().major == 9;
-      return float64_product(backend, product_args<double>(desc, partials), tile, splits, wide);
+      ProductArgs<double> args = product_args<double>(desc, partials);
+      args.has_sm90 = backend.properties().major >= 9;
+      return float64_product(backend, args, tile, splits);
     }
     case MmaKind::kInt8:
       return int8_product(backend, product_args<int64_t>(desc, partials), tile, splits);

@@ -5,7 +5,7 @@
 namespace mixprec::cuda::mma_sm80 {
 namespace {
 
-template <int kM_, int kN_, int kWarpRows, int kWarpColumns, int kSlots_, bool kWide>
+template <int kM_, int kN_, int kWarpRows, int kWarpColumns, int kSlots_>
 struct Float64Policy : BlockPolicy<double, kM_, kN_, kWarpRows, kWarpColumns, kSlots_> {
   using Base = BlockPolicy<double, kM_, kN_, kWarpRows, kWarpColumns, kSlots_>;
   using Sums = typename Base::Sums;
@@ -21,16 +21,17 @@ struct Float64Policy : BlockPolicy<double, kM_, kN_, kWarpRows, kWarpColumns, kS
     sums.clear();
     for_each_slot<double, Lhs, Rhs, kSlots_, Base::kThreads>(
         args, place, memory, [&](uint32_t lhs_slot, uint32_t rhs_slot) {
-          // What a GPU never runs is not compiled for it.
-          if constexpr (kWide) {
-#if MIXPREC_HAS_SM90
+#if defined(MIXPREC_CUDA_EMULATED)
+          if (args.has_sm90) {
             multiply_wide(lhs, rhs, lhs_slot, rhs_slot, sums);
-#endif
           } else {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ != 900
             multiply_narrow(lhs, rhs, lhs_slot, rhs_slot, sums);
-#endif
           }
+#elif MIXPREC_HAS_SM90
+          multiply_wide(lhs, rhs, lhs_slot, rhs_slot, sums);
+#else
+          multiply_narrow(lhs, rhs, lhs_slot, rhs_slot, sums);
+#endif
         });
   }
 
@@ -97,22 +98,15 @@ struct Float64Policy : BlockPolicy<double, kM_, kN_, kWarpRows, kWarpColumns, kS
   }
 };
 
-template <bool kWide>
-void launch_tile(CudaBackend& backend, const ProductArgs<double>& args, const MmaTile& tile,
-                 int32_t splits) {
-  if (tile.m == 128) {
-    launch_product<Float64Policy<128, 128, 64, 32, 4, kWide>>(backend, args, tile, splits);
-  } else {
-    launch_product<Float64Policy<64, 64, 32, 32, 3, kWide>>(backend, args, tile, splits);
-  }
-}
-
 }  // namespace
 
 void float64_product(CudaBackend& backend, const ProductArgs<double>& args, const MmaTile& tile,
-                     int32_t splits, bool wide) {
-  if (wide) return launch_tile<true>(backend, args, tile, splits);
-  launch_tile<false>(backend, args, tile, splits);
+                     int32_t splits) {
+  if (tile.m == 128) {
+    launch_product<Float64Policy<128, 128, 64, 32, 4>>(backend, args, tile, splits);
+  } else {
+    launch_product<Float64Policy<64, 64, 32, 32, 3>>(backend, args, tile, splits);
+  }
 }
 
 }  // namespace mixprec::cuda::mma_sm80

@@ -11,9 +11,8 @@ void tf32_product(CudaBackend& backend, const ProductArgs<float>& args, const Mm
                   int32_t splits);
 void float32_product(CudaBackend& backend, const ProductArgs<float>& args, const MmaTile& tile,
                      int32_t splits);
-// `wide`: by the larger fragments, for sm_90 on.
 void float64_product(CudaBackend& backend, const ProductArgs<double>& args, const MmaTile& tile,
-                     int32_t splits, bool wide);
+                     int32_t splits);
 void int8_product(CudaBackend& backend, const ProductArgs<int64_t>& args, const MmaTile& tile,
                   int32_t splits);
 

@@ -17,12 +17,6 @@
 #include "epilogue.h"
 #include "mma_sm80_copy.h"
 
-#if defined(__CUDACC__)
-#define MIXPREC_ROLLED _Pragma("unroll 1")
-#else
-#define MIXPREC_ROLLED
-#endif
-
 namespace mixprec::cuda::mma_sm80 {
 
 template <class Acc>
@@ -38,8 +32,9 @@ struct ProductArgs {
   int32_t tiles_down;
   int32_t tiles_across;
   MatmulPrecision precision;
-  DType dtype;   // of the operands
-  bool aligned;  // rows of out, and of what lies as it does, to four elements
+  DType dtype;    // of the operands
+  bool has_sm90;  // what the emulator asks at run time, and a compiler for the GPU knows
+  bool aligned;   // rows of out, and of what lies as it does, to four elements
 };
 
 // Which tile a block makes. Few registers are live while products are summed.

@@ -92,8 +92,11 @@ void offer_mma(const GemmDesc& desc, const api::DeviceProperties& device, GemmOf
     tile.m = row.m;
     tile.n = row.n;
     tile.depth = row.depth;
-    tile.resident = static_cast<int32_t>(std::clamp<size_t>(
-        device.shared_bytes_per_block / static_cast<size_t>(row.shared_bytes()), 1, 3));
+    // As many blocks as there are registers and shared memory for.
+    const int32_t by_registers = (row.m * row.n > 64 * 64 ? 256 : 512) / row.threads;
+    const auto by_memory = static_cast<int32_t>(device.shared_bytes_per_block /
+                                                static_cast<size_t>(row.shared_bytes()));
+    tile.resident = std::max(1, std::min(by_registers, by_memory));
     tile.max_splits = kMostSplits;
     tile.can_swap = true;
     tile.flops_per_clock = tile_share(row.m, row.n, rate, 15) * access;

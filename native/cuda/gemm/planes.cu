@@ -31,9 +31,15 @@ struct PrepareArgs {
   void* to;
   int64_t pitch;  // elements from row to row of the copy
   int64_t plane_stride;
+  int64_t squares;        // of each batch
   int64_t squares_along;  // k
   int32_t operand;        // 0 is lhs
   ProductRanges* ranges;
+};
+
+// One launch for both: a grid's z says which.
+struct PreparePair {
+  PrepareArgs operands[2];
 };
 
 template <class T>
@@ -117,8 +123,9 @@ using SourceType =
                        std::conditional_t<kPreparation == Preparation::kHalves, uint16_t, float>>;
 
 template <Preparation kPreparation>
-__global__ void __launch_bounds__(kThreads, 4)
-    prepare_operand(MIXPREC_GRID_CONSTANT(PrepareArgs) args) {
+__global__ void __launch_bounds__(kThreads, 3)
+    prepare_operand(MIXPREC_GRID_CONSTANT(PreparePair) pair) {
+  const PrepareArgs& args = pair.operands[blockIdx.z];
   using T = SourceType<kPreparation>;
   // One more, so that columns lie in different banks.
   using Square = T[kSide][kSide + 4 / sizeof(T)];
@@ -129,6 +136,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     exponent = range_exponent(args.ranges, args.operand);
   }
   const Source& source = args.source;
+  if (blockIdx.x >= args.squares) return;
   const int64_t row_at = blockIdx.x / args.squares_along;
   const int64_t row = row_at * kSide;
   const int64_t k = (blockIdx.x - row_at * args.squares_along) * kSide;
@@ -152,10 +160,12 @@ __global__ void __launch_bounds__(kThreads, 4)
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 4) find_range(MIXPREC_GRID_CONSTANT(PrepareArgs) args) {
+__global__ void __launch_bounds__(kThreads, 3) find_range(MIXPREC_GRID_CONSTANT(PreparePair) pair) {
+  const PrepareArgs& args = pair.operands[blockIdx.z];
   const Source& source = args.source;
   uint32_t largest = 0;
   uint32_t least_inverted = 0;
+  if (blockIdx.x >= args.squares) return;
   const int64_t row_at = blockIdx.x / args.squares_along;
   const int64_t row = row_at * kSide;
   const int64_t k = (blockIdx.x - row_at * args.squares_along) * kSide;
@@ -188,15 +198,21 @@ PrepareArgs prepare_args(const GemmDesc& desc, bool is_lhs, const ProductRanges*
   source.batch_stride = operand.batch_stride;
   source.outer_stride = operand.outer_stride;
   args.squares_along = (desc.K + kSide - 1) / kSide;
+  args.squares = (source.rows + kSide - 1) / kSide * args.squares_along;
   args.operand = is_lhs ? 0 : 1;
   args.ranges = const_cast<ProductRanges*>(ranges);
   return args;
 }
 
-LaunchConfig squares(CudaBackend& backend, const PrepareArgs& args) {
-  const int64_t down = (args.source.rows + kSide - 1) / kSide;
-  const auto batches = static_cast<uint32_t>(std::min<int64_t>(args.source.batches, 65535));
-  return backend.grid(Dim3(static_cast<uint32_t>(down * args.squares_along), batches), kThreads);
+LaunchConfig squares(CudaBackend& backend, const PreparePair& pair, uint32_t operands) {
+  int64_t most = 0;
+  int64_t batches = 1;
+  for (uint32_t i = 0; i < operands; ++i) {
+    most = std::max(most, pair.operands[i].squares);
+    batches = std::max(batches, pair.operands[i].source.batches);
+  }
+  const auto y = static_cast<uint32_t>(std::min<int64_t>(batches, 65535));
+  return backend.grid(Dim3(static_cast<uint32_t>(most), y, operands), kThreads);
 }
 
 }  // namespace
@@ -222,13 +238,21 @@ PreparedOperand prepared_operand(const GemmDesc& desc, bool is_lhs, Preparation 
   return prepared;
 }
 
-void prepare(CudaBackend& backend, const GemmDesc& desc, bool is_lhs, Preparation preparation,
-             const PreparedOperand& prepared, const ProductRanges* ranges) {
-  PrepareArgs args = prepare_args(desc, is_lhs, ranges);
-  args.to = const_cast<void*>(prepared.operand.data);
-  args.pitch = is_lhs ? prepared.operand.row_stride : prepared.operand.col_stride;
-  args.plane_stride = prepared.plane_stride;
-  const LaunchConfig config = squares(backend, args);
+void prepare(CudaBackend& backend, const GemmDesc& desc, Preparation preparation,
+             const PreparedOperand* lhs, const PreparedOperand* rhs, const ProductRanges* ranges) {
+  PreparePair args{};
+  uint32_t count = 0;
+  for (const PreparedOperand* copy : {lhs, rhs}) {
+    if (copy == nullptr) continue;
+    const bool is_lhs = copy == lhs;
+    PrepareArgs& one = args.operands[count++];
+    one = prepare_args(desc, is_lhs, ranges);
+    one.to = const_cast<void*>(copy->operand.data);
+    one.pitch = is_lhs ? copy->operand.row_stride : copy->operand.col_stride;
+    one.plane_stride = copy->plane_stride;
+  }
+  if (count == 0) return;
+  const LaunchConfig config = squares(backend, args, count);
   switch (preparation) {
     case Preparation::kPlanes:
       return launch<prepare_operand<Preparation::kPlanes>>(config, args);
@@ -246,10 +270,8 @@ void prepare(CudaBackend& backend, const GemmDesc& desc, bool is_lhs, Preparatio
 void find_ranges(CudaBackend& backend, const GemmDesc& desc, ProductRanges* ranges) {
   require(api::set_bytes(ranges, 0, sizeof(ProductRanges), backend.stream()),
           "clearing the ranges of operands");
-  for (const bool is_lhs : {true, false}) {
-    const PrepareArgs args = prepare_args(desc, is_lhs, ranges);
-    launch<find_range>(squares(backend, args), args);
-  }
+  const PreparePair pair{{prepare_args(desc, true, ranges), prepare_args(desc, false, ranges)}};
+  launch<find_range>(squares(backend, pair, 2), pair);
 }
 
 }  // namespace mixprec::cuda

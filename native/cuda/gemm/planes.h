@@ -36,9 +36,10 @@ struct PreparedOperand {
 
 PreparedOperand prepared_operand(const GemmDesc& desc, bool is_lhs, Preparation preparation);
 
-// Queues the copy into `prepared.operand.data`. `ranges` is for planes: find_ranges comes before.
-void prepare(CudaBackend& backend, const GemmDesc& desc, bool is_lhs, Preparation preparation,
-             const PreparedOperand& prepared, const ProductRanges* ranges);
+// Queues the copies into the data of `lhs` and `rhs`; null for an operand that stays as it is.
+// `ranges` is for planes: find_ranges comes before.
+void prepare(CudaBackend& backend, const GemmDesc& desc, Preparation preparation,
+             const PreparedOperand* lhs, const PreparedOperand* rhs, const ProductRanges* ranges);
 
 // Queues the search for the ranges of both operands.
 void find_ranges(CudaBackend& backend, const GemmDesc& desc, ProductRanges* ranges);

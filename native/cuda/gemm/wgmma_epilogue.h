@@ -11,12 +11,6 @@
 
 namespace mixprec::cuda {
 
-#if defined(MIXPREC_CUDA_EMULATED)
-#define MIXPREC_ROLLED
-#else
-#define MIXPREC_ROLLED _Pragma("unroll 1")
-#endif
-
 // Of one consuming warp. d[block][4 * j + i] is that of wgmma: row 8 * (i / 2) + lane / 4, column
 // 8 * j + 2 * (lane % 4) + i % 2, of the 16 rows that the warp has in each block of 64.
 template <class T, class Sum, class Acc, int kBlocks, int kN>

@@ -85,19 +85,21 @@ __global__ void __launch_bounds__(kThreads) wide_product(MIXPREC_GRID_CONSTANT(W
     const int valid = rest < kOwn ? static_cast<int>(rest) : kOwn;
     if (valid <= 0) continue;
     const int64_t base = outer * args.epilogue.outer_stride + inner * args.epilogue.batch_stride;
-    // Rows one after the other, with the code of the epilogue once.
-    for (int split = 0; split < args.splits; ++split) {
-      MIXPREC_UNROLL
-      for (int i = 0; i < kOwn; ++i) {
-        if (m + row + i >= args.M) continue;
+    // In loops that are not unrolled: the code of the epilogue is there once.
+    MIXPREC_ROLLED
+    for (int i = 0; i < kOwn && m + row + i < args.M; ++i) {
+      MIXPREC_ROLLED
+      for (int split = 0; split < args.splits; ++split) {
+        float values[kOwn] = {};
+        MIXPREC_UNROLL
+        for (int known = 0; known < kOwn; ++known) {
+          if (known != i || split > 0) continue;
+          MIXPREC_UNROLL
+          for (int j = 0; j < kOwn; ++j) values[j] = sums[known][j];
+        }
         const int64_t at =
             base + split * args.share + (m + row + i) * args.epilogue.row_stride + n + column;
-        store_finished<float, kOwn>(args.epilogue, sums[i], at, n + column, valid, args.aligned);
-      }
-      MIXPREC_UNROLL
-      for (auto& own : sums) {
-        MIXPREC_UNROLL
-        for (float& sum : own) sum = 0;
+        store_finished<float, kOwn>(args.epilogue, values, at, n + column, valid, args.aligned);
       }
     }
   }

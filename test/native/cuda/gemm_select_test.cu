@@ -161,6 +161,15 @@ TEST("narrow products are turned where that fits the tiles better") {
   EXPECT(!choose(product(17, 11008, 4096, DType::kFloat32)).config.swapped, "17 rows");
 }
 
+TEST("every family is there once") {
+  EXPECT_EQ(gemm_families().size(), size_t{kGemmFamilyCount});
+  for (size_t i = 0; i < gemm_families().size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      EXPECT(gemm_families()[i].family != gemm_families()[j].family, "twice");
+    }
+  }
+}
+
 TEST("families say why they do not take a product") {
   const auto reason = [](const GemmDesc& desc, const api::DeviceProperties& device,
                          GemmFamily family) {

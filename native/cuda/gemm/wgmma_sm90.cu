@@ -160,11 +160,11 @@ WgmmaArgs<Acc> product_args(const GemmDesc& desc, const WgmmaTile& tile, const S
   return args;
 }
 
-// An operand that is copied where it has to be, for as long as it takes to queue what reads it.
+// An operand with the memory for its copy, if it needs one, for as long as it takes to queue what
+// reads it.
 class Prepared {
  public:
-  Prepared(CudaBackend& backend, const GemmDesc& desc, bool is_lhs, Preparation preparation,
-           const ProductRanges* ranges)
+  Prepared(CudaBackend& backend, const GemmDesc& desc, bool is_lhs, Preparation preparation)
       : source_(desc, is_lhs ? desc.lhs : desc.rhs, is_lhs) {
     const int64_t rows = is_lhs ? desc.M : desc.K;
     const int64_t cols = is_lhs ? desc.K : desc.N;
@@ -173,16 +173,16 @@ class Prepared {
       source_.as_tf32 = preparation == Preparation::kTf32;
       return;
     }
-    PreparedOperand copy = prepared_operand(desc, is_lhs, preparation);
-    memory_.emplace(backend, copy.bytes);
-    copy.operand.data = memory_->data();
-    prepare(backend, desc, is_lhs, preparation, copy, ranges);
-    source_ = Source(desc, copy.operand, is_lhs);
+    copy_ = prepared_operand(desc, is_lhs, preparation);
+    memory_.emplace(backend, copy_.bytes);
+    copy_.operand.data = memory_->data();
+    source_ = Source(desc, copy_.operand, is_lhs);
     source_.major = Major::kK;  // also where both strides are 1
     source_.planes = preparation == Preparation::kPlanes ? kPlaneCount : 1;
-    source_.plane_stride = copy.plane_stride;
+    source_.plane_stride = copy_.plane_stride;
   }
   const Source& source() const { return source_; }
+  const PreparedOperand* copy() const { return memory_ ? &copy_ : nullptr; }
 
  private:
   bool is_taken_as_it_lies(CudaBackend& backend, Preparation preparation) const {
@@ -199,6 +199,7 @@ class Prepared {
   }
 
   Source source_;
+  PreparedOperand copy_;
   std::optional<Scratch> memory_;
 };
 
@@ -229,8 +230,9 @@ void multiply(CudaBackend& backend, const GemmDesc& desc, int32_t variant, int32
     find_ranges(backend, desc, ranges);
   }
   const Preparation preparation = preparation_of(kind);
-  const Prepared lhs(backend, desc, true, preparation, ranges);
-  const Prepared rhs(backend, desc, false, preparation, ranges);
+  const Prepared lhs(backend, desc, true, preparation);
+  const Prepared rhs(backend, desc, false, preparation);
+  prepare(backend, desc, preparation, lhs.copy(), rhs.copy(), ranges);
   const WgmmaLaunch launch{backend, variant, lhs.source().major, rhs.source().major};
   const int multiprocessors = backend.properties().multiprocessors;
   if (kind == WgmmaKind::kInteger) {
