@@ -57,7 +57,8 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 does not know 
 endif()
 find_package(CUDAToolkit REQUIRED)
 
-set(cuda_flags --expt-relaxed-constexpr)
+# Kernels are unpacked when they are first used, so that size counts for more than speed.
+set(cuda_flags --expt-relaxed-constexpr --compress-mode=size)
 foreach(architecture IN LISTS MIXPREC_CUDA_ARCHITECTURES)
   list(APPEND cuda_flags
     "--generate-code=arch=compute_${architecture},code=sm_${architecture}")

@@ -52,6 +52,8 @@ class CudaBackend final : public Backend {
   void begin_capture();
   // Throws DeviceError where the device can't make a graph of it; the capture is over then, too.
   CapturedGraph end_capture();
+  // Whether this thread captures a graph.
+  bool captures() const { return access_.is_mine(); }
   void abandon_capture() noexcept;
   void launch_graph(const CapturedGraph& graph);
   void destroy_graph(const CapturedGraph& graph) noexcept;

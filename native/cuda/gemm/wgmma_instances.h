@@ -5,7 +5,7 @@
 
 #include "core/errors.h"
 #include "wgmma_kernel.h"
-#include "wgmma_sm90.h"
+#include "wgmma_launch.h"
 #include "wgmma_tiles.h"
 
 namespace mixprec::cuda {

@@ -9,6 +9,7 @@
 #include "cuda/runtime/error.h"
 #include "cuda/tensors.h"
 #include "finish.h"
+#include "wgmma_launch.h"
 #include "wgmma_tiles.h"
 #include "wide_range.h"
 

@@ -71,6 +71,7 @@ bool tensor_maps_round_to_tf32(CudaBackend& backend) {
   if (backend.device() >= kMostDevices) return false;
   std::atomic<int8_t>& answer = known[backend.device()];
   if (answer.load(std::memory_order_relaxed) == 0) {
+    if (backend.captures()) return false;  // nothing can be waited for
     answer.store(try_rounding(backend) ? 2 : 1, std::memory_order_relaxed);
   }
   return answer.load(std::memory_order_relaxed) == 2;
