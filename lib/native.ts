@@ -9,16 +9,8 @@ import { runInNewContext } from "node:vm";
 
 import type { DType } from "./dtype.js";
 import { dtypeCode } from "./dtype.js";
-import {
-  ArgumentError,
-  describe,
-  DeviceError,
-  DTypeError,
-  MixprecError,
-  NativeError,
-  OutOfMemoryError,
-  ShapeError,
-} from "./errors.js";
+import { ArgumentError, describe, MixprecError, NativeError } from "./errors.js";
+import { typedError } from "./native-errors.js";
 import { NATIVE_OPS } from "./op-names.js";
 import type { Shape } from "./shape.js";
 
@@ -127,22 +119,6 @@ let command = new Float64Array(addon.commandBuffer(0));
 
 function reserveCommand(doubles: number): void {
   if (doubles > command.length) command = new Float64Array(addon.commandBuffer(doubles * 2));
-}
-
-const ERROR_CLASSES: Record<string, new (message: string, options?: object) => MixprecError> = {
-  ERR_SHAPE: ShapeError,
-  ERR_DTYPE: DTypeError,
-  ERR_DEVICE: DeviceError,
-  ERR_OUT_OF_MEMORY: OutOfMemoryError,
-  ERR_ARGUMENT: ArgumentError,
-};
-
-function typedError(cause: unknown, op: string | undefined): unknown {
-  if (!(cause instanceof Error)) return cause;
-  const code = (cause as { code?: unknown }).code;
-  const ErrorClass = (typeof code === "string" ? ERROR_CLASSES[code] : null) ?? NativeError;
-  const message = op === undefined ? cause.message : `${op}: ${cause.message}`;
-  return new ErrorClass(message, { op, cause });
 }
 
 /** What the versions of all tensors over one storage have in common. */

@@ -16,7 +16,7 @@ const libFloors = [
   ["ops"],
   ["core"],
   ["native.ts"],
-  ["errors.ts", "dtype.ts", "shape.ts", "op-names.ts"],
+  ["native-errors.ts", "errors.ts", "dtype.ts", "shape.ts", "op-names.ts"],
 ];
 const nativeFloors = [["binding"], ["cpu", "cuda"], ["core"]];
 

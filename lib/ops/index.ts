@@ -78,14 +78,8 @@ export { crossEntropy, nllLoss } from "./cross-entropy.js";
 export type { CrossEntropyOptions, NllLossOptions } from "./cross-entropy.js";
 export { bceWithLogits, l1Loss, mseLoss } from "./loss.js";
 export type { BceWithLogitsOptions, LossOptions, LossReduction } from "./loss.js";
-export {
-  explain,
-  type ExplainOptions,
-  type Explanation,
-  type KernelEstimate,
-  type OperandOrShape,
-  type RejectedKernel,
-} from "./explain.js";
+export { explain, type ExplainOptions, type OperandOrShape } from "./explain.js";
+export type { Explanation, KernelEstimate, RejectedKernel } from "./explanation.js";
 export { linear, type FusedLinearOptions } from "./linear.js";
 export { matmul } from "./matmul.js";
 export { expand, flatten, permute, reshape, squeeze, transpose, unsqueeze } from "./movement.js";

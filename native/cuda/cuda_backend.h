@@ -69,8 +69,6 @@ class CudaBackend final : public Backend {
   LaunchConfig config(int64_t items, int threads, size_t shared_bytes = 0) const;
   // A launch of `blocks` blocks, each of them needed.
   LaunchConfig grid(Dim3 blocks, int threads, size_t shared_bytes = 0) const;
-  // Whether this thread captures its work, so that nothing can be waited for.
-  bool captures() const { return access_.is_mine(); }
   // What a kernel of `call` reports bad data with.
   ReportSlot report_slot(const OpCall& call) const { return {report_, call.name}; }
 

@@ -1,5 +1,5 @@
 // What each family of kernels offers for a product: rows for select.h, or why it has none. Pure
-// host code. A family is a function here and a row in families.cu.
+// host code. A family is a function here and a row in families.cc.
 #pragma once
 
 #include "select.h"

@@ -1,4 +1,3 @@
-// A unit of nvcc, since headers of the families are.
 #include "families.h"
 
 #include "core/errors.h"
