@@ -51,6 +51,8 @@ export {
   Optimizer,
   SGD,
 } from "./optim/index.js";
+export * as hub from "./io/hub/index.js";
+export type { HubOptions, HubProgress } from "./io/hub/index.js";
 export {
   inspectSafetensors,
   loadCheckpoint,
