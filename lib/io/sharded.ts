@@ -12,6 +12,7 @@ import {
   failLoading,
   failMissing,
   loadFile,
+  readFileInto,
   readHeader,
   type LoadSafetensorsOptions,
 } from "./safetensors-file.js";
@@ -51,6 +52,15 @@ function parseIndex(text: string, file: string): Map<string, string> {
     }
   }
   return shards;
+}
+
+/**
+ * Names of the files that an index lists, each once.
+ * @throws CheckpointError where it is no index, or names a file outside its directory.
+ */
+export async function shardsOf(file: string): Promise<string[]> {
+  const shards = await readIndex(file, undefined);
+  return shards.map(([shard]) => path.basename(shard));
 }
 
 /** What an index lists: by file, the names of the tensors that are wanted. */
@@ -93,6 +103,16 @@ export async function loadSharded(
     throw cause;
   }
   return loaded;
+}
+
+/** Reads tensors that an index lists into others; as {@link readFileInto}, file by file. */
+export async function readShardedInto(
+  file: string,
+  targets: ReadonlyMap<string, Tensor>,
+): Promise<void> {
+  for (const [shard, names] of await readIndex(file, targets.keys())) {
+    await readFileInto(shard, new Map(names.map((name) => [name, targets.get(name)!])));
+  }
 }
 
 /** The headers' entries of the tensors that an index lists. */
