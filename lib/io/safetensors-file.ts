@@ -29,7 +29,7 @@ export interface LoadSafetensorsOptions {
 
 const OP = "loadSafetensors";
 /** What is read at once. */
-const PIECE_BYTES = 2 ** 22;
+const PIECE_BYTES = 2 ** 21;
 const MAX_LISTED = 10;
 
 /** Throws the CheckpointError of a file that cannot be loaded. */

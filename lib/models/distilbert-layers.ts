@@ -3,16 +3,10 @@
 
 import { tidy } from "../core/scope.js";
 import type { Tensor } from "../core/tensor.js";
-import type { Device, DType } from "../dtype.js";
 import { Dropout, Embedding, LayerNorm, Linear, Module, ModuleList } from "../nn/index.js";
-import { add, arange, gelu, reshape, scaledDotProductAttention, transpose } from "../ops/index.js";
+import { add, arange, gelu } from "../ops/index.js";
 import type { DistilBertConfig } from "./distilbert-config.js";
-
-/** As what, and where, a model makes its parameters. */
-export interface Placement {
-  dtype?: DType;
-  device?: Device;
-}
+import { attend, type Placement } from "./encoder.js";
 
 /** Words plus positions, normalized: ids [B, L] to [B, L, dim]. */
 export class Embeddings extends Module {
@@ -59,17 +53,14 @@ class MultiHeadSelfAttention extends Module {
   }
 
   override forward(x: Tensor, mask: Tensor | null): Tensor {
-    const { dim, nHeads, attentionDropout } = this.config;
-    const [batch, length] = x.shape as [number, number];
-    const heads = (projected: Tensor): Tensor =>
-      transpose(reshape(projected, [batch, length, nHeads, dim / nHeads]), 1, 2);
-    const attended = scaledDotProductAttention(
-      heads(this.q_lin.forward(x)),
-      heads(this.k_lin.forward(x)),
-      heads(this.v_lin.forward(x)),
-      { mask, dropout: this.training ? attentionDropout : 0 },
-    );
-    return this.out_lin.forward(reshape(transpose(attended, 1, 2), [batch, length, dim]));
+    const { nHeads, attentionDropout } = this.config;
+    const projected = [
+      this.q_lin.forward(x),
+      this.k_lin.forward(x),
+      this.v_lin.forward(x),
+    ] as const;
+    const dropout = this.training ? attentionDropout : 0;
+    return this.out_lin.forward(attend(projected, nHeads, mask, dropout));
   }
 }
 

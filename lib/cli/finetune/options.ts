@@ -16,8 +16,10 @@ export interface FinetuneOptions {
   readonly data: string | null;
   readonly textColumn: string;
   readonly labelColumn: string;
-  /** A directory in Hugging Face's layout; null: the built-in small configuration. */
+  /** A directory in Hugging Face's layout, or a name on the hub; null: the built-in small one. */
   readonly model: string | null;
+  /** Of a model on the hub: a branch, tag or commit; null for the main branch. */
+  readonly revision: string | null;
   /** What to run: one mode, or with `--compare` null for all of them. */
   readonly mode: Mode | null;
   readonly epochs: number;
@@ -43,6 +45,7 @@ interface RawOptions {
   textColumn: string;
   labelColumn: string;
   model?: string;
+  revision?: string;
   precision?: string;
   matmulPrecision?: string;
   epochs: number;
@@ -72,10 +75,12 @@ export function declareOptions(command: Command): Command {
     .option("--text-column <name>", "column of the texts", "text")
     .option("--label-column <name>", "column of the labels: 0, 1, … or names", "label")
     .option(
-      "--model <dir>",
-      "DistilBERT to start from: config.json, model.safetensors, tokenizer.json" +
+      "--model <dir-or-repo>",
+      "DistilBERT, BERT or RoBERTa to start from: a directory with config.json, model.safetensors" +
+        " and tokenizer.json, or a name on the hub" +
         " (default: a small new one, its vocabulary trained from the data)",
     )
+    .option("--revision <name>", "branch, tag or commit of a model on the hub (default: main)")
     .option(
       "--precision <mode>",
       "32-true, 16-mixed, bf16-mixed, 16-true, bf16-true or 64-true (default: 32-true)",
@@ -141,6 +146,10 @@ function checkName(option: string, value: string | undefined): void {
 export function checkOptions(raw: RawOptions): FinetuneOptions {
   checkName("--data", raw.data);
   checkName("--model", raw.model);
+  checkName("--revision", raw.revision);
+  if (raw.revision !== undefined && raw.model === undefined) {
+    throw new UsageError("--revision: goes with --model, and there is none");
+  }
   checkName("--out", raw.out);
   checkName("--text-column", raw.textColumn);
   checkName("--label-column", raw.labelColumn);
@@ -167,6 +176,7 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
     textColumn: raw.textColumn,
     labelColumn: raw.labelColumn,
     model: raw.model ?? null,
+    revision: raw.revision ?? null,
     mode: compare ? null : modeOfOptions(raw.precision, raw.matmulPrecision),
     epochs: raw.epochs,
     batchSize: raw.batchSize,

@@ -138,6 +138,11 @@ export class HubRepo {
     return this.settings.revision;
   }
 
+  /** Whether `files` are those in the cache alone. */
+  get isPartial(): boolean {
+    return this.settings.offline || this.notice !== null;
+  }
+
   /** Whether the commit has a file of this name. */
   has(file: string): boolean {
     return this.files.includes(file);
@@ -158,8 +163,8 @@ export class HubRepo {
   }
 
   private failMissing(file: string): never {
-    const { files, settings } = this;
-    if (settings.offline || this.notice !== null) {
+    const { files } = this;
+    if (this.isPartial) {
       const why = this.notice ?? "nothing is downloaded while HF_HUB_OFFLINE is set";
       throw new HubError(
         "ERR_HUB_OFFLINE",
