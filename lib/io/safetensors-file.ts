@@ -93,6 +93,19 @@ function checkBools(block: Uint8Array, first: number, name: string, file: string
   );
 }
 
+/** Two buffers for pieces, which the files of one load share. */
+export class Scratch {
+  private buffers: readonly [Uint8Array, Uint8Array] = [new Uint8Array(0), new Uint8Array(0)];
+
+  /** Both, of at least so many bytes. */
+  of(bytes: number): readonly [Uint8Array, Uint8Array] {
+    if (this.buffers[0].byteLength < bytes) {
+      this.buffers = [new Uint8Array(bytes), new Uint8Array(bytes)];
+    }
+    return this.buffers;
+  }
+}
+
 /** A part of a tensor's elements, small enough that two of them are no burden. */
 interface Piece {
   readonly entry: SafetensorsEntry;
@@ -132,14 +145,14 @@ async function fill(
   dataOffset: number,
   targets: readonly (readonly [entry: SafetensorsEntry, target: Tensor])[],
   file: string,
+  scratch: Scratch,
 ): Promise<void> {
   // Sizes were checked against the length of the file: this is never more than is there.
   const largest = targets.reduce((most, [{ begin, end }]) => Math.max(most, end - begin), 0);
-  const size = Math.min(largest, PIECE_BYTES);
-  const buffers = [new Uint8Array(size), new Uint8Array(size)];
+  const buffers = scratch.of(Math.min(largest, PIECE_BYTES));
   const read = async (piece: Piece, turn: number): Promise<Uint8Array> => {
     const width = itemSize(piece.entry.dtype);
-    const block = buffers[turn % 2]!.subarray(0, piece.count * width);
+    const block = buffers[turn % 2 === 0 ? 0 : 1].subarray(0, piece.count * width);
     await readPiece(handle, block, dataOffset + piece.entry.begin + piece.first * width, file);
     return block;
   };
@@ -192,6 +205,7 @@ export function chooseEntries(
 export async function loadFile(
   file: string,
   options: LoadSafetensorsOptions,
+  scratch = new Scratch(),
 ): Promise<[name: string, tensor: Tensor][]> {
   return withFile(file, async (handle) => {
     const header = readSafetensorsHeader(handle.fd, file);
@@ -200,7 +214,7 @@ export async function loadFile(
       for (const entry of chooseEntries(header, options.names, file)) {
         targets.push([entry, makeTarget(entry, options, file)]);
       }
-      await fill(handle, header.dataOffset, targets, file);
+      await fill(handle, header.dataOffset, targets, file, scratch);
     } catch (cause) {
       for (const [, tensor] of targets) tensor.dispose();
       throw cause;
@@ -217,6 +231,7 @@ export async function loadFile(
 export async function readFileInto(
   file: string,
   targets: ReadonlyMap<string, Tensor>,
+  scratch = new Scratch(),
 ): Promise<void> {
   await withFile(file, async (handle) => {
     const header = readSafetensorsHeader(handle.fd, file);
@@ -231,6 +246,6 @@ export async function readFileInto(
       }
       return [entry, target] as const;
     });
-    await fill(handle, header.dataOffset, pairs, file);
+    await fill(handle, header.dataOffset, pairs, file, scratch);
   });
 }

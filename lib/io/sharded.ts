@@ -14,6 +14,7 @@ import {
   loadFile,
   readFileInto,
   readHeader,
+  Scratch,
   type LoadSafetensorsOptions,
 } from "./safetensors-file.js";
 import type { SafetensorsEntry, SafetensorsHeader } from "./safetensors-format.js";
@@ -94,9 +95,10 @@ export async function loadSharded(
   options: LoadSafetensorsOptions,
 ): Promise<[name: string, tensor: Tensor][]> {
   const loaded: [string, Tensor][] = [];
+  const scratch = new Scratch();
   try {
     for (const [shard, names] of await readIndex(file, options.names)) {
-      loaded.push(...(await loadFile(shard, { ...options, names })));
+      loaded.push(...(await loadFile(shard, { ...options, names }, scratch)));
     }
   } catch (cause) {
     for (const [, tensor] of loaded) tensor.dispose();
@@ -110,8 +112,10 @@ export async function readShardedInto(
   file: string,
   targets: ReadonlyMap<string, Tensor>,
 ): Promise<void> {
+  const scratch = new Scratch();
   for (const [shard, names] of await readIndex(file, targets.keys())) {
-    await readFileInto(shard, new Map(names.map((name) => [name, targets.get(name)!])));
+    const own = new Map(names.map((name) => [name, targets.get(name)!]));
+    await readFileInto(shard, own, scratch);
   }
 }
 
