@@ -147,8 +147,8 @@ export function withDefaultDtype<T>(dtype: DType, fn: () => T): T {
 }
 
 /**
- * Runs a synchronous function in which `nn.init` draws no uniform or normal numbers, so that modules
- * are made without the work: for weights that are about to be read from a file.
+ * Runs a synchronous function in which `nn.init` draws no uniform or normal numbers, so that
+ * modules are made without the work: for weights that are about to be read from a file.
  */
 export function withoutInitialization<T>(fn: () => T): T {
   checkFunction(fn, "withoutInitialization");

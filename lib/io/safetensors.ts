@@ -1,5 +1,5 @@
-// Tensors to and from safetensors files. A piece at a time passes through memory when they are read,
-// a tensor when they are written; a file that is being written takes its name when it is whole.
+// Tensors to and from safetensors files. A piece at a time passes through memory when they are
+// read, a tensor when they are written; a file being written takes its name when it is whole.
 
 import { Tensor } from "../core/tensor.js";
 import { checkDType, isFloating, type DType } from "../dtype.js";

@@ -67,8 +67,8 @@ export const AutoModelForSequenceClassification = {
   /**
    * A model from a directory with config.json and model.safetensors (or an index of several files),
    * or from the hub: DistilBERT, BERT or RoBERTa.
-   * @throws CheckpointError where a file is missing or does not fit or the model is of another kind,
-   * HubError where the hub refuses.
+   * @throws CheckpointError where a file is missing or does not fit or the model is of another
+   * kind, HubError where the hub refuses.
    */
   async fromPretrained(
     dirOrRepo: string,

@@ -45,7 +45,7 @@ export interface EncoderOutput {
   poolerOutput: Tensor;
 }
 
-/** The body: token ids [B, L] to hidden states and a pooled one. Weight names are Hugging Face's. */
+/** The body: ids [B, L] to hidden states and a pooled one. Weight names are Hugging Face's. */
 export class BertModel extends Module {
   readonly config: BertConfig;
   readonly embeddings: BertEmbeddings;
@@ -68,7 +68,8 @@ export class BertModel extends Module {
 
   /**
    * The body of a model in a directory with config.json and model.safetensors, or on the hub.
-   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub refuses.
+   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub
+   * refuses.
    */
   static fromPretrained(dirOrRepo: string, options: BodyOptions = {}): Promise<BertModel> {
     const create = (config: BertConfig, placement: Placement): BertModel =>
@@ -111,7 +112,8 @@ export class BertForSequenceClassification extends SequenceClassifier<BertConfig
   /**
    * A model from a directory with config.json and model.safetensors (or an index of several files),
    * or from the hub. Head weights that the files lack are drawn anew; `loadReport` lists them.
-   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub refuses.
+   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub
+   * refuses.
    */
   static fromPretrained(
     dirOrRepo: string,

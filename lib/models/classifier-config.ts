@@ -122,7 +122,7 @@ function readLabels(json: Json): Partial<ClassifierConfig> {
     listed.every((name) => typeof name === "string") &&
     !listed.every((name, id) => name === `LABEL_${id}`) &&
     new Set(listed).size === count;
-  return { numLabels: count, labelNames: named ? (listed) : null };
+  return { numLabels: count, labelNames: named ? listed : null };
 }
 
 /**

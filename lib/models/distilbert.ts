@@ -51,7 +51,8 @@ export class DistilBertModel extends Module {
 
   /**
    * The body of a model in a directory with config.json and model.safetensors, or on the hub.
-   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub refuses.
+   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub
+   * refuses.
    */
   static fromPretrained(dirOrRepo: string, options: BodyOptions = {}): Promise<DistilBertModel> {
     const create = (config: DistilBertConfig, placement: Placement): DistilBertModel =>
@@ -94,7 +95,8 @@ export class DistilBertForSequenceClassification extends SequenceClassifier<Dist
    * A model from a directory with config.json and model.safetensors (or an index of several files),
    * or from the hub. Head weights that the files lack - they hold a model before fine-tuning - are
    * drawn anew; `loadReport` lists them.
-   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub refuses.
+   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub
+   * refuses.
    */
   static fromPretrained(
     dirOrRepo: string,

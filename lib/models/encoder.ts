@@ -27,8 +27,8 @@ export interface EncoderFacts {
 }
 
 /**
- * Throws ShapeError unless ids are [B, L] with L from 1 to `maxLength`, and the mask and token types
- * are of the same shape.
+ * Throws ShapeError unless ids are [B, L] with L from 1 to `maxLength`, and the mask and token
+ * types are of the same shape.
  */
 export function checkIds(
   op: string,
@@ -41,8 +41,8 @@ export function checkIds(
   }
   if (ids.shape[1]! > maxLength) {
     throw new ShapeError(
-      `${op}: sequences of ${ids.shape[1]} tokens, the model has ${maxLength} positions; truncate ` +
-        `them when tokenizing`,
+      `${op}: sequences of ${ids.shape[1]} tokens, the model has ${maxLength} positions; ` +
+        `truncate them when tokenizing`,
       { op },
     );
   }

@@ -1,5 +1,5 @@
-// Where the files of a model are: in a directory, or in a repository on the hub, from where they come
-// into the cache. Only files that hold data are read: never one that can run code.
+// Where the files of a model are: in a directory, or in a repository on the hub, from where they
+// come into the cache. Only files that hold data are read: never one that can run code.
 
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
@@ -73,8 +73,8 @@ async function download(source: string, options: HubOptions): Promise<ModelFiles
 }
 
 /**
- * Finds a model: a directory, or `owner/name` (or `name`) on the hub, whose config.json, weights and
- * tokenizer files are downloaded where the cache lacks them.
+ * Finds a model: a directory, or `owner/name` (or `name`) on the hub, whose config.json, weights
+ * and tokenizer files are downloaded where the cache lacks them.
  * @throws CheckpointError for what is neither, or has no weights that can be read; HubError where
  * the hub refuses.
  */

@@ -61,7 +61,8 @@ export class RobertaModel extends Module {
 
   /**
    * The body of a model in a directory with config.json and model.safetensors, or on the hub.
-   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub refuses.
+   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub
+   * refuses.
    */
   static fromPretrained(dirOrRepo: string, options: BodyOptions = {}): Promise<RobertaModel> {
     const create = (config: BertConfig, placement: Placement): RobertaModel =>
@@ -122,7 +123,8 @@ export class RobertaForSequenceClassification extends SequenceClassifier<BertCon
   /**
    * A model from a directory with config.json and model.safetensors (or an index of several files),
    * or from the hub. Head weights that the files lack are drawn anew; `loadReport` lists them.
-   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub refuses.
+   * @throws CheckpointError where a file is missing or does not fit, HubError where the hub
+   * refuses.
    */
   static fromPretrained(
     dirOrRepo: string,

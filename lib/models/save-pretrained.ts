@@ -86,6 +86,12 @@ function intoShards(state: Readonly<Record<string, Tensor>>, limit: number): [st
 const metadata = { format: "pt" };
 const toJson = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
 
+/** config.json, whose floats are recognizable: Python's classes check that 0 dropout is 0.0. */
+function configText(config: Readonly<Record<string, unknown>>): string {
+  const whole = /^( {2}"[^"]*(?:dropout|_prob|_range|_eps)[^"]*": -?\d+)(?=,?$)/gm;
+  return toJson(config).replace(whole, "$1.0");
+}
+
 /** Writes the weights; the index, or the one file, comes last. Returns the names. */
 async function writeWeights(
   directory: string,
@@ -169,7 +175,7 @@ export async function writePretrained(
     const json = { ...config, torch_dtype: dtype };
     const weights = await writeWeights(directory, state, limit);
     await removeOthers(directory, weights);
-    await writeFileAtomic(path.join(directory, "config.json"), toJson(json));
+    await writeFileAtomic(path.join(directory, "config.json"), configText(json));
     const { tokenizer } = options;
     const rest = tokenizer === undefined ? [] : await writeTokenizer(directory, tokenizer);
     return ["config.json", ...weights, ...rest];

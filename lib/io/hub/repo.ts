@@ -104,7 +104,9 @@ async function listFiles(repo: string, settings: HubSettings, cache: RepoCache):
     );
   }
   try {
-    return await askHub(repo, settings, cached === null ? settings.retries : 0);
+    // With something to fall back on nobody has to wait for long.
+    const { retries } = settings;
+    return await askHub(repo, settings, cached === null ? retries : Math.min(retries, 1));
   } catch (error) {
     if (cached === null || !UNREACHABLE.includes((error as HubError).code)) throw error;
     return { ...cached, notice: `the cached ${repo} is used: ${(error as HubError).message}` };
@@ -201,8 +203,8 @@ export class HubRepo {
 /**
  * Finds a repository (`owner/name`, or `name`) on the hub, or offline in the cache. Where the hub
  * cannot be reached, a cached commit of the revision is used, and `notice` says so.
- * @throws HubError that says what to do: sign in, accept conditions, correct the name; ArgumentError
- * for a name that none has.
+ * @throws HubError that says what to do: sign in, accept conditions, correct the name;
+ * ArgumentError for a name that none has.
  */
 export async function openRepo(name: string, options: HubOptions = {}): Promise<HubRepo> {
   checkRepoName(name);
