@@ -2,7 +2,7 @@
 // that the hub tells, and with the hash that names it.
 
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { constants, createReadStream } from "node:fs";
 import { open, rename, rm, type FileHandle } from "node:fs/promises";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -187,13 +187,8 @@ async function downloadAndCheck(
   settings: HubSettings,
 ): Promise<void> {
   const place = settings.cacheDir;
-  const handle = await onDisk(place, () =>
-    open(file, "a+").then(async (made) => {
-      // Opened to append so that it is made where it is missing; written to by position.
-      await made.close();
-      return open(file, "r+");
-    }),
-  );
+  const { O_RDWR, O_CREAT } = constants;
+  const handle = await onDisk(place, () => open(file, O_RDWR | O_CREAT, 0o666));
   try {
     const sink = new Sink(handle, facts.size, subject, settings);
     sink.loaded = (await handle.stat()).size;
