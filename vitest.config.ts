@@ -31,7 +31,8 @@ export default defineConfig({
     },
     setupFiles: ["test/helpers/device-setup.ts"],
     execArgv: ["--expose-gc"],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // A GPU is emulated a hundred times slower than the CPU computes.
+    testTimeout: device === "cuda-emulated" ? 120_000 : 30_000,
+    hookTimeout: 120_000,
   },
 });

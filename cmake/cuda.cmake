@@ -14,6 +14,12 @@ endif()
 
 file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS native/cuda/*.cc native/cuda/*.cu)
 
+# Choices of kernels on disk are those of one version of the library.
+file(READ ${CMAKE_CURRENT_SOURCE_DIR}/package.json package)
+string(JSON version GET "${package}" version)
+set_source_files_properties(native/cuda/gemm/choose.cc PROPERTIES
+  COMPILE_DEFINITIONS MIXPREC_VERSION="${version}")
+
 # The emulated build: the same sources and the emulator, all by the host compiler. For tests only.
 if(MIXPREC_CUDA STREQUAL "emulated")
   set(cuda_kernels ${cuda_sources})
@@ -51,7 +57,8 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 does not know 
 endif()
 find_package(CUDAToolkit REQUIRED)
 
-set(cuda_flags --expt-relaxed-constexpr)
+# Kernels are unpacked when they are first used, so that size counts for more than speed.
+set(cuda_flags --expt-relaxed-constexpr --compress-mode=size)
 foreach(architecture IN LISTS MIXPREC_CUDA_ARCHITECTURES)
   list(APPEND cuda_flags
     "--generate-code=arch=compute_${architecture},code=sm_${architecture}")

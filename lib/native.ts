@@ -9,12 +9,12 @@ import { runInNewContext } from "node:vm";
 
 import type { DType } from "./dtype.js";
 import { dtypeCode } from "./dtype.js";
-import type { MixprecError } from "./errors.js";
 import {
   ArgumentError,
   describe,
   DeviceError,
   DTypeError,
+  MixprecError,
   NativeError,
   OutOfMemoryError,
   ShapeError,
@@ -234,20 +234,28 @@ function collect(): void {
   collectGarbage();
 }
 
-/** `repeatable` ops write to their outputs only, so that they can be run again. */
-function invoke(name: string, repeatable: boolean): void {
+/**
+ * Calls the addon, and where there is no memory once more after garbage was collected. Ops that write
+ * to their inputs allocate before they do, so that they can be called again, too. The backend has
+ * given its cache back by then.
+ */
+function invoke<T>(name: string, call: () => T): T {
   try {
-    addon.run();
+    return call();
   } catch (cause) {
-    if (!repeatable || !isOutOfMemory(cause)) throw typedError(cause, name);
+    if (!isOutOfMemory(cause)) throw typedError(cause, name);
     collect();
     try {
-      addon.run();
+      return call();
     } catch (again) {
       throw typedError(again, name);
     }
   }
 }
+
+const runCommand = (): void => {
+  addon.run();
+};
 
 /** Runs an op with one output. `device` is -1 for the CPU, else the CUDA ordinal. */
 export function runNative(
@@ -265,7 +273,7 @@ export function runNative(
   let at = writeHeader(op, device, inputs, 1, attrs.length);
   at = writeShape(at, dtype, shape);
   for (let i = 0; i < attrs.length; i++) command[at++] = attrs[i]!;
-  invoke(name, true);
+  invoke(name, runCommand);
   return new Handle(command[0]!, newStorage());
 }
 
@@ -285,7 +293,7 @@ export function runNativeMany(
     at = writeShape(at, outputs[i]!.dtype, outputs[i]!.shape);
   }
   for (let i = 0; i < attrs.length; i++) command[at++] = attrs[i]!;
-  invoke(name, true);
+  invoke(name, runCommand);
   const handles: Handle[] = [];
   for (let i = 0; i < outputs.length; i++) handles.push(new Handle(command[i]!, newStorage()));
   return handles;
@@ -321,28 +329,23 @@ export function fromBytesNative(
 ): Handle {
   command[0] = device;
   writeShape(1, dtype, shape);
-  try {
+  invoke("tensor", () => {
     addon.fromBytes(bytes);
-  } catch (cause) {
-    throw typedError(cause, "tensor");
-  }
+  });
   return new Handle(command[0], newStorage());
 }
 
 /** A copy of the elements of a contiguous tensor. */
 export function toBytesNative(handle: Handle): ArrayBuffer {
-  try {
-    return addon.toBytes(handle.id);
-  } catch (cause) {
-    throw typedError(cause, "data");
-  }
+  return invoke("data", () => addon.toBytes(handle.id));
 }
 
 /** As {@link toBytesNative}, without waiting for the device: the elements as they are now. */
 export async function toBytesAsyncNative(handle: Handle): Promise<ArrayBuffer> {
   try {
-    return await addon.toBytesAsync(handle.id);
+    return await invoke("data", () => addon.toBytesAsync(handle.id));
   } catch (cause) {
+    if (cause instanceof MixprecError) throw cause;
     throw typedError(cause, "data");
   }
 }
@@ -351,11 +354,9 @@ export async function toBytesAsyncNative(handle: Handle): Promise<ArrayBuffer> {
 export function toDeviceNative(handle: Handle, device: number): Handle {
   command[0] = handle.id;
   command[1] = device;
-  try {
+  invoke("to", () => {
     addon.toDevice();
-  } catch (cause) {
-    throw typedError(cause, "to");
-  }
+  });
   return new Handle(command[0], newStorage());
 }
 
@@ -375,6 +376,8 @@ export interface NativeMemoryStats {
   readonly reserved: number;
   readonly maxReserved: number;
   readonly tensors: number;
+  /** How often this process has waited for a device. */
+  readonly waits: number;
 }
 
 function onDevice<T>(name: string, call: () => T): T {
@@ -391,13 +394,14 @@ export function memoryStatsNative(device: number): NativeMemoryStats {
   onDevice("memoryStats", () => {
     addon.memoryStats();
   });
-  const [allocated, maxAllocated, reserved, maxReserved, tensors] = command;
+  const [allocated, maxAllocated, reserved, maxReserved, tensors, waits] = command;
   return {
     allocated: allocated!,
     maxAllocated: maxAllocated!,
     reserved: reserved!,
     maxReserved: maxReserved!,
     tensors: tensors!,
+    waits: waits!,
   };
 }
 

@@ -33,10 +33,12 @@ export function countVitest(report) {
   const brokenFiles = report.testResults.filter(
     (file) => file.status === "failed" && file.assertionResults.every((t) => t.status !== "failed"),
   );
+  const { numTotalTests, numPassedTests, numFailedTests } = report;
   return {
-    passed: report.numPassedTests,
-    failed: report.numFailedTests + brokenFiles.length,
-    skipped: report.numPendingTests + report.numTodoTests,
+    passed: numPassedTests,
+    failed: numFailedTests + brokenFiles.length,
+    // Tests of a group inside a skipped one are in no count of the report's but the total.
+    skipped: numTotalTests - numPassedTests - numFailedTests,
   };
 }
 

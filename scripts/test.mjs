@@ -8,7 +8,7 @@ import { existsSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { buildNative, emulatedBuild } from "./build.mjs";
+import { buildNative, buildTypeScript, emulatedBuild } from "./build.mjs";
 import { runNativeTests } from "./test-native.mjs";
 import { addUp, closingLine, countVitest, recordResults, vitestReport } from "./test-results.mjs";
 
@@ -37,6 +37,7 @@ async function runTests(args) {
   if (args[0] === "--emulated") {
     const emulatedNative = await runNativeTests({ emulated: true });
     await buildNative(emulatedBuild);
+    buildTypeScript();
     process.env.MIXPREC_TEST_DEVICE = "cuda-emulated";
     const exclude = ["--exclude", `${packageTests}/**`];
     return addUp([emulatedNative, runVitest("vitest-emulated", [...exclude, ...args.slice(1)])]);

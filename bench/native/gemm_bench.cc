@@ -1,4 +1,5 @@
-// Matrix products of the CPU backend next to OpenBLAS, where that is installed, on one row each:
+// Matrix products of the CPU backend next to OpenBLAS and oneDNN, where they are installed, on one
+// row each:
 // GFLOP/s by the median of repeats that take turns; a ratio is the median of those of neighbours in
 // time, so that other work on the machine weighs on both sides. Also the 16-bit types and the lower
 // precisions next to our own float32, and products with a vector next to the speed at which memory
@@ -68,6 +69,21 @@ OpenBlas load_openblas() {
   if (set_threads != nullptr) set_threads(cpu::num_threads());
   blas.name = core != nullptr ? core() : "unknown kernels";
   return blas;
+}
+
+// oneDNN's product of float32, row-major; its threads are OpenMP's, as many as there are cores.
+using DnnlSgemm = int (*)(char, char, int64_t, int64_t, int64_t, float, const float*, int64_t,
+                          const float*, int64_t, float, float*, int64_t);
+
+DnnlSgemm load_onednn() {
+  for (const char* file : {"libdnnl.so.3", "libdnnl.so.2", "libdnnl.so"}) {
+    void* const library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) continue;
+    DnnlSgemm sgemm = nullptr;
+    find(library, "dnnl_sgemm", sgemm);
+    if (sgemm != nullptr) return sgemm;
+  }
+  return nullptr;
 }
 
 double seconds_of(const std::function<void()>& run, int count) {
@@ -194,16 +210,32 @@ std::vector<Product> products() {
   return all;
 }
 
-void against_openblas(const OpenBlas& blas, DType dtype, int repeats) {
-  std::printf("\n%-26s %12s %12s %8s\n", dtype_name(dtype), "ours", "OpenBLAS", "ratio");
+void against_rivals(const OpenBlas& blas, DType dtype, int repeats) {
+  const DnnlSgemm dnnl = dtype == DType::kFloat32 ? load_onednn() : nullptr;
+  std::printf("\n%-26s %12s %12s %8s", dtype_name(dtype), "ours", "OpenBLAS", "ratio");
+  std::printf(dnnl != nullptr ? " %12s %8s\n" : "\n", "oneDNN", "ratio");
   for (const Product& p : products()) {
     Operands x(p, dtype, MatmulPrecision::kHighest);
     const auto theirs =
         dtype == DType::kFloat64 ? rival<double>(blas.dgemm, p, x) : rival<float>(blas.sgemm, p, x);
-    const Samples times({[&] { cpu::gemm(x.desc); }, theirs}, repeats);
+    std::function<void()> onednn;
+    if (dnnl != nullptr) {
+      onednn = [&x, p, dnnl] {
+        dnnl(p.lhs_transposed ? 'T' : 'N', p.rhs_transposed ? 'T' : 'N', p.M, p.N, p.K, 1.0f,
+             reinterpret_cast<const float*>(x.lhs.data()), p.lhs_transposed ? p.M : p.K,
+             reinterpret_cast<const float*>(x.rhs.data()), p.rhs_transposed ? p.K : p.N, 0.0f,
+             reinterpret_cast<float*>(x.out.data()), p.N);
+      };
+    }
+    const Samples times({[&] { cpu::gemm(x.desc); }, theirs, onednn}, repeats);
     std::printf("%-26s %12.1f", p.name().c_str(), p.operations() / times.seconds(0) * 1e-9);
     if (theirs) {
       std::printf(" %12.1f %8.3f", p.operations() / times.seconds(1) * 1e-9, times.ratio(1, 0));
+    } else {
+      std::printf(" %12s %8s", "-", "-");
+    }
+    if (onednn) {
+      std::printf(" %12.1f %8.3f", p.operations() / times.seconds(2) * 1e-9, times.ratio(2, 0));
     }
     std::printf("\n");
     std::fflush(stdout);
@@ -300,9 +332,9 @@ int main(int count, char** arguments) {
   const OpenBlas blas = load_openblas();
   std::printf("%d threads, %s; OpenBLAS: %s. GFLOP/s, medians of %d\n", cpu::num_threads(),
               cpu::isa_name(cpu::isa()), blas.name.c_str(), repeats);
-  if (wanted("float32")) against_openblas(blas, DType::kFloat32, repeats);
+  if (wanted("float32")) against_rivals(blas, DType::kFloat32, repeats);
   if (wanted("types")) types_against_float32(repeats);
-  if (wanted("float64")) against_openblas(blas, DType::kFloat64, repeats);
+  if (wanted("float64")) against_rivals(blas, DType::kFloat64, repeats);
   if (wanted("vector")) vectors(blas, repeats);
   return 0;
 }

@@ -13,13 +13,44 @@ export type InputGrads = readonly (Tensor | null | undefined)[];
 /**
  * Computes the gradients of an operation's inputs from those of its outputs (absent ones are
  * zeros), the tensors it saved, and which inputs need one. With `createGraph` it is recorded
- * itself.
+ * itself; without, `engine` lets it do part of its neighbours' work.
  */
 export type BackwardFn = (
   gradOutputs: Tensor[],
   saved: Tensor[],
   needs: readonly boolean[],
-) => InputGrads;
+  engine: FusingEngine | null,
+) => readonly (Tensor | FusedGrad | null | undefined)[];
+
+/** What a backward that computes more than its own gradients may know of the graph around it. */
+export interface FusingEngine {
+  /** The node whose backward runs. */
+  readonly node: GradNode;
+  /** Whether gradients are added to the leaves' `grad`, and not collected for `grad()`. */
+  readonly accumulates: boolean;
+  /** Whether the gradients of a node's outputs are asked for, so that it must not be passed over. */
+  isTarget(node: GradNode): boolean;
+  /** The sums over all but the last dimension of a gradient that arrived alone, if known: float32. */
+  columnSums(gradOutput: Tensor): Tensor | null;
+}
+
+/** A gradient with what was computed along with it. */
+export class FusedGrad {
+  constructor(
+    readonly grad: Tensor,
+    /** Whether it has gone through the node that made the input, and is one for that node's input. */
+    readonly passes: boolean,
+    /** Its sums over all but the last dimension. */
+    readonly columnSums: Tensor | null = null,
+  ) {}
+}
+
+/** A value in the graph that no tensor holds, since a fused kernel did not store it. */
+export class Unstored {
+  readonly requiresGrad = true;
+  readonly outputIndex = 0;
+  constructor(readonly node: GradNode) {}
+}
 
 /** What the engine needs of the operations that stand above it; set by lib/ops. */
 export const gradOps: {
@@ -96,7 +127,7 @@ export class GradNode {
 
   constructor(
     readonly name: string,
-    inputs: readonly (Tensor | null | undefined)[],
+    inputs: readonly (Tensor | Unstored | null | undefined)[],
     readonly outputs: readonly OutputMeta[],
     private backwardFn: BackwardFn | null,
     /** The leaf that this node accumulates into, when it does. */
@@ -106,7 +137,7 @@ export class GradNode {
     const nextIndex: number[] = [];
     for (let i = 0; i < inputs.length; i++) {
       const input = inputs[i];
-      next.push(input ? edgeOf(input) : null);
+      next.push(input ? (input.node ?? edgeOf(input as Tensor)) : null);
       nextIndex.push(input?.node ? input.outputIndex : 0);
     }
     this.next = next;
@@ -120,7 +151,7 @@ export class GradNode {
   }
 
   /** Computes the gradients of the inputs. */
-  apply(gradOutputs: Tensor[]): InputGrads {
+  apply(gradOutputs: Tensor[], engine: FusingEngine | null): ReturnType<BackwardFn> {
     if (this.freed) {
       throw new GradError(
         `backward: the graph of ${this.name} was freed by an earlier backward; pass ` +
@@ -133,8 +164,26 @@ export class GradNode {
       gradOutputs,
       tensors,
       this.next.map((node) => node !== null),
+      engine,
     );
   }
+
+  /** A tensor that this node saved, for the backward of another one that does its work. */
+  savedTensor(index: number): Tensor {
+    return this.saved[index]!.unpack(this.name);
+  }
+
+  /**
+   * Set where the node only applies an activation (a code of GemmActivation) with the derivative
+   * given by its first saved tensor: a product can do it on the way.
+   */
+  activation = 0;
+
+  /** Set where the node only changes the dtype. */
+  isCast = false;
+
+  /** Set where the node can use the column sums of the gradient of its output. */
+  wantsColumnSums = false;
 
   /**
    * Set on the cached cast of a weight: it is in the graphs of several losses, each with a backward
@@ -166,7 +215,7 @@ export function edgeOf(input: Tensor): GradNode | null {
 }
 
 /** Whether an operation on these inputs has to be recorded. */
-export function recording(inputs: readonly (Tensor | null | undefined)[]): boolean {
+export function recording(inputs: readonly (Tensor | Unstored | null | undefined)[]): boolean {
   if (!context.gradEnabled) return false;
   for (let i = 0; i < inputs.length; i++) if (inputs[i]?.requiresGrad === true) return true;
   return false;
@@ -179,7 +228,7 @@ export function recording(inputs: readonly (Tensor | null | undefined)[]): boole
  */
 export function record(
   name: string,
-  inputs: readonly (Tensor | null | undefined)[],
+  inputs: readonly (Tensor | Unstored | null | undefined)[],
   outputs: readonly Tensor[],
   saved: readonly Tensor[],
   backward: BackwardFn,
@@ -195,6 +244,20 @@ export function record(
   node.save(saved);
 }
 
-function metaOf({ shape, dtype, device }: Tensor): OutputMeta {
+/** As {@link record}, for outputs that no tensor need hold. */
+export function recordNode(
+  name: string,
+  inputs: readonly (Tensor | Unstored | null | undefined)[],
+  outputs: readonly OutputMeta[],
+  saved: readonly Tensor[],
+  backward: BackwardFn,
+): GradNode | null {
+  if (!recording(inputs)) return null;
+  const node = new GradNode(name, inputs, outputs.map(metaOf), backward);
+  node.save(saved);
+  return node;
+}
+
+function metaOf({ shape, dtype, device }: OutputMeta): OutputMeta {
   return { shape, dtype, device };
 }

@@ -4,13 +4,13 @@
 import { describe, DTypeError, GradError, ShapeError } from "../errors.js";
 import { formatShape, sameShape } from "../shape.js";
 import { context } from "./context.js";
-import { edgeOf, gradOps, type GradNode, type OutputMeta } from "./grad-node.js";
+import { edgeOf, FusedGrad, gradOps, type GradNode } from "./grad-node.js";
 import { checkOptions } from "./options.js";
-import { keep } from "./scope.js";
 import { tapeEntry, Tensor, type BackwardOptions } from "./tensor.js";
+import { Walk, type BackwardRequest } from "./walk.js";
 
-export { gradOps, record } from "./grad-node.js";
-export type { BackwardFn, InputGrads } from "./grad-node.js";
+export { FusedGrad, gradOps, record, recording, recordNode, Unstored } from "./grad-node.js";
+export type { BackwardFn, FusingEngine, InputGrads } from "./grad-node.js";
 
 let enginesRunning = 0;
 const atEnd: (() => void)[] = [];
@@ -45,91 +45,6 @@ function leadingTo(nodes: readonly GradNode[], targets: ReadonlySet<GradNode>): 
   return needed;
 }
 
-interface Request {
-  readonly roots: readonly Tensor[];
-  readonly rootGrads: readonly Tensor[];
-  /** Those of them that the caller gave; the others are released when they were handed on. */
-  readonly givenGrads: readonly (Tensor | undefined)[];
-  readonly retainGraph: boolean;
-  readonly createGraph: boolean;
-  /** Where gradients are wanted; null means to accumulate into the leaves. */
-  readonly targets: readonly { node: GradNode; index: number }[] | null;
-}
-
-function checkGrad(grad: Tensor, meta: OutputMeta, name: string): Tensor {
-  if (!sameShape(grad.shape, meta.shape)) {
-    throw new ShapeError(
-      `backward: ${name} returned a gradient of shape ${formatShape(grad.shape)} for an input of ` +
-        `shape ${formatShape(meta.shape)}`,
-      { op: name },
-    );
-  }
-  return grad.dtype === meta.dtype ? grad : gradOps.cast(grad, meta.dtype);
-}
-
-/**
- * Adds a gradient to a leaf's `grad`. With `mayTake` the caller gives the tensor away, and it
- * becomes the gradient itself unless its memory has another owner. Returns whether it was taken.
- */
-function accumulateInto(
-  leaf: Tensor,
-  grad: Tensor,
-  createGraph: boolean,
-  mayTake: boolean,
-): boolean {
-  const previous = leaf.grad;
-  if (previous !== null && !previous.isDisposed) {
-    // A gradient that is a view (set by the user, or recorded) need not be dense.
-    if (createGraph || !previous.isContiguous) leaf.grad = keep(gradOps.add(previous, grad));
-    else gradOps.accumulate(previous, grad);
-    return false;
-  }
-  const take = createGraph || (mayTake && grad.handle.isSoleOwner && grad.isContiguous);
-  leaf.grad = keep(take ? grad : gradOps.clone(grad));
-  return take;
-}
-
-/** One walk over the graph: the gradients on their way to each node that was not reached yet. */
-class Walk {
-  private readonly pending = new Map<GradNode, (Tensor | null)[]>();
-
-  constructor(private readonly request: Request) {}
-
-  take(node: GradNode): (Tensor | null)[] | undefined {
-    const slots = this.pending.get(node);
-    this.pending.delete(node);
-    return slots;
-  }
-
-  /** Hands a gradient to a node; returns whether the tensor itself was taken. */
-  deliver(node: GradNode, index: number, grad: Tensor, mayTake: boolean): boolean {
-    const { createGraph, targets } = this.request;
-    const checked = checkGrad(grad, node.outputs[index]!, node.name);
-    const converted = checked !== grad;
-    if (node.leaf !== null && targets === null) {
-      const taken = accumulateInto(node.leaf, checked, createGraph, mayTake || converted);
-      if (converted && !taken && !createGraph) checked.dispose();
-      return taken && !converted;
-    }
-    let slots = this.pending.get(node);
-    if (slots === undefined) {
-      slots = node.outputs.map(() => null);
-      this.pending.set(node, slots);
-    }
-    const arrived = slots[index];
-    if (arrived === null || arrived === undefined) {
-      slots[index] = converted || mayTake || createGraph ? checked : grad.alias();
-      return !converted && mayTake;
-    }
-    slots[index] = gradOps.add(arrived, checked);
-    if (!createGraph) {
-      arrived.dispose();
-      if (converted) checked.dispose();
-    }
-    return false;
-  }
-}
-
 /** Runs one node's backward and hands on what it returns. */
 function runNode(
   walk: Walk,
@@ -144,21 +59,31 @@ function runNode(
   });
   const made: Tensor[] = [];
   if (!createGraph) context.scope = made;
-  const grads = node.apply(gradOutputs);
+  const grads = walk.run(node, gradOutputs);
   if (!createGraph) context.scope = null;
   const owned = new Set([...made, ...gradOutputs]);
-  grads.forEach((grad, i) => {
+  grads.forEach((returned, i) => {
     const next = node.next[i];
-    if (!grad || !next || !wanted(next)) return;
-    if (walk.deliver(next, node.nextIndex[i]!, grad, !createGraph && owned.has(grad))) {
-      owned.delete(grad);
-    }
+    if (!returned || !next || !wanted(next)) return;
+    const fused = returned instanceof FusedGrad ? returned : null;
+    const grad = fused === null ? (returned as Tensor) : fused.grad;
+    const mayTake = !createGraph && owned.has(grad);
+    const taken =
+      fused?.passes === true
+        ? walk.deliverPast(next, grad, mayTake)
+        : walk.deliver(next, node.nextIndex[i]!, grad, mayTake);
+    if (taken) owned.delete(grad);
+    const sums = fused?.columnSums ?? null;
+    if (sums === null) return;
+    const receiver = fused!.passes ? next.next[0]! : next;
+    if (walk.keepSums(receiver, grad, sums)) owned.delete(sums);
   });
+  walk.dropSums(node);
   // What the backward made and did not return is released at once.
   if (!createGraph) for (const tensor of owned) tensor.dispose();
 }
 
-function runEngine(request: Request): (Tensor | null)[] {
+function runEngine(request: BackwardRequest): (Tensor | null)[] {
   const { roots, createGraph, retainGraph, targets } = request;
   const rootNodes = roots.map((root) => edgeOf(root)!);
   const order = reachable(rootNodes);
@@ -177,7 +102,10 @@ function runEngine(request: Request): (Tensor | null)[] {
     });
     for (const node of order) {
       const slots = wanted(node) ? walk.take(node) : undefined;
-      if (slots === undefined) continue;
+      if (slots === undefined) {
+        if (!retainGraph && walk.wasPassed(node)) node.free();
+        continue;
+      }
       targets?.forEach((target, i) => {
         const slot = target.node === node ? slots[target.index] : null;
         if (slot) captured[i] = createGraph ? slot : slot.alias();
@@ -190,6 +118,7 @@ function runEngine(request: Request): (Tensor | null)[] {
       }
     }
   } finally {
+    walk.dropSums();
     context.scope = scope;
     if (--enginesRunning === 0) for (const callback of atEnd.splice(0)) callback();
   }

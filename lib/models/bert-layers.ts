@@ -4,10 +4,11 @@
 import { tidy } from "../core/scope.js";
 import type { Tensor } from "../core/tensor.js";
 import { Dropout, Embedding, LayerNorm, Linear, Module, ModuleList } from "../nn/index.js";
+import { forwardFinished } from "../nn/linear.js";
 import { add, arange, cumsum, mul, ne, select, tanh, to } from "../ops/index.js";
 import { ACTIVATIONS } from "./activation.js";
 import type { BertConfig } from "./bert-config.js";
-import { attend, type Placement } from "./encoder.js";
+import { attend, droppedAndAdded, type Placement } from "./encoder.js";
 
 /** Positions of token ids [B, L]: [L] or [B, L] of int64. */
 export type Positions = (ids: Tensor) => Tensor;
@@ -102,7 +103,7 @@ class BertOutput extends Module {
   }
 
   override forward(x: Tensor, residual: Tensor): Tensor {
-    return this.LayerNorm.forward(add(this.dropout.forward(this.dense.forward(x)), residual));
+    return this.LayerNorm.forward(droppedAndAdded(this.dense, this.dropout, x, residual));
   }
 }
 
@@ -133,7 +134,11 @@ class BertIntermediate extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return ACTIVATIONS[this.config.hiddenAct](this.dense.forward(x));
+    const { hiddenAct } = this.config;
+    if (hiddenAct === "gelu" || hiddenAct === "relu") {
+      return forwardFinished(this.dense, x, { activation: hiddenAct });
+    }
+    return ACTIVATIONS[hiddenAct](this.dense.forward(x));
   }
 }
 

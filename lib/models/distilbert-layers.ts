@@ -4,9 +4,10 @@
 import { tidy } from "../core/scope.js";
 import type { Tensor } from "../core/tensor.js";
 import { Dropout, Embedding, LayerNorm, Linear, Module, ModuleList } from "../nn/index.js";
-import { add, arange, gelu } from "../ops/index.js";
+import { forwardFinished } from "../nn/linear.js";
+import { add, arange } from "../ops/index.js";
 import type { DistilBertConfig } from "./distilbert-config.js";
-import { attend, type Placement } from "./encoder.js";
+import { attend, droppedAndAdded, type Placement } from "./encoder.js";
 
 /** Words plus positions, normalized: ids [B, L] to [B, L, dim]. */
 export class Embeddings extends Module {
@@ -52,6 +53,7 @@ class MultiHeadSelfAttention extends Module {
     this.out_lin = new Linear(dim, dim, placement);
   }
 
+  /** The attention of `x` to itself, added to it. */
   override forward(x: Tensor, mask: Tensor | null): Tensor {
     const { nHeads, attentionDropout } = this.config;
     const projected = [
@@ -60,7 +62,8 @@ class MultiHeadSelfAttention extends Module {
       this.v_lin.forward(x),
     ] as const;
     const dropout = this.training ? attentionDropout : 0;
-    return this.out_lin.forward(attend(projected, nHeads, mask, dropout));
+    const attended = attend(projected, nHeads, mask, dropout);
+    return forwardFinished(this.out_lin, attended, { residual: x });
   }
 }
 
@@ -76,8 +79,10 @@ class FeedForward extends Module {
     this.dropout = new Dropout(config.dropout);
   }
 
+  /** The layers' result, added to what they were given. */
   override forward(x: Tensor): Tensor {
-    return this.dropout.forward(this.lin2.forward(gelu(this.lin1.forward(x))));
+    const hidden = forwardFinished(this.lin1, x, { activation: "gelu" });
+    return droppedAndAdded(this.lin2, this.dropout, hidden, x);
   }
 }
 
@@ -99,8 +104,8 @@ class TransformerBlock extends Module {
   override forward(x: Tensor, mask: Tensor | null): Tensor {
     // What backward does not need is let go of with the block, not with the step.
     return tidy(() => {
-      const attended = this.sa_layer_norm.forward(add(this.attention.forward(x, mask), x));
-      return this.output_layer_norm.forward(add(this.ffn.forward(attended), attended));
+      const attended = this.sa_layer_norm.forward(this.attention.forward(x, mask));
+      return this.output_layer_norm.forward(this.ffn.forward(attended));
     });
   }
 }

@@ -4,8 +4,18 @@ import { noGrad } from "../core/context.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Device, DType } from "../dtype.js";
 import { ArgumentError, ShapeError } from "../errors.js";
+import type { Dropout, Linear } from "../nn/index.js";
 import * as init from "../nn/init.js";
-import { fill, ne, reshape, scaledDotProductAttention, select, transpose } from "../ops/index.js";
+import { forwardFinished } from "../nn/linear.js";
+import {
+  add,
+  fill,
+  ne,
+  reshape,
+  scaledDotProductAttention,
+  select,
+  transpose,
+} from "../ops/index.js";
 import { formatShape } from "../shape.js";
 
 /** As what, and where, a model makes its parameters. */
@@ -80,6 +90,20 @@ export function attend(
     dropout,
   });
   return reshape(transpose(attended, 1, 2), [batch, length, width]);
+}
+
+/** What `layer` makes of `x`, with dropout, added to `residual`: in one product where nothing drops. */
+export function droppedAndAdded(
+  layer: Linear,
+  dropout: Dropout,
+  x: Tensor,
+  residual: Tensor,
+): Tensor {
+  // Of another module than Dropout it is not known.
+  if ((dropout.isActive as boolean | undefined) === false) {
+    return forwardFinished(layer, x, { residual });
+  }
+  return add(dropout.forward(layer.forward(x)), residual);
 }
 
 /** Draws weights as Hugging Face does: normal, biases 0, norms 1 and 0, no padding embedding. */

@@ -20,6 +20,11 @@ export class Dropout extends Module {
     this.p = checkProbability("Dropout", "p", typeof p === "object" ? (p.p ?? 0.5) : p);
   }
 
+  /** Whether it changes what passes through it. */
+  get isActive(): boolean {
+    return this.training && this.p > 0;
+  }
+
   override forward(x: Tensor): Tensor {
     return dropout(x, { p: this.p, training: this.training });
   }

@@ -2,7 +2,7 @@
 
 import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
-import { linear } from "../ops/index.js";
+import { add, gelu, linear, relu, type FusedLinearOptions } from "../ops/index.js";
 import { checkCount } from "./checks.js";
 import * as init from "./init.js";
 import { Module } from "./module.js";
@@ -50,7 +50,23 @@ export class Linear extends Module {
     initializeWeight(this.weight, this.bias);
   }
 
-  override forward(x: Tensor): Tensor {
-    return linear(x, this.weight, this.bias);
+  /** `finish`: what {@link linear} does besides, in one product. */
+  override forward(x: Tensor, finish: FusedLinearOptions = {}): Tensor {
+    return linear(x, this.weight, this.bias, finish);
   }
+}
+
+/**
+ * What `layer` makes of `x`, then an activation and a residual connection: in one product, unless
+ * the layer was given another `forward`, which need not know of them.
+ */
+export function forwardFinished(
+  layer: Linear,
+  x: Tensor,
+  { activation, residual }: { activation?: "relu" | "gelu"; residual?: Tensor },
+): Tensor {
+  if (layer.forward === Linear.prototype.forward) return layer.forward(x, { activation, residual });
+  let y = layer.forward(x);
+  if (activation !== undefined) y = activation === "relu" ? relu(y) : gelu(y);
+  return residual === undefined ? y : add(y, residual);
 }

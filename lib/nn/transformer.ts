@@ -7,7 +7,7 @@ import { ArgumentError } from "../errors.js";
 import { add, gelu, relu } from "../ops/index.js";
 import { MultiheadAttention } from "./attention.js";
 import { Dropout } from "./dropout.js";
-import { Linear } from "./linear.js";
+import { forwardFinished, Linear } from "./linear.js";
 import { Module } from "./module.js";
 import { LayerNorm } from "./norm.js";
 import type { ParameterOptions } from "./parameter.js";
@@ -37,6 +37,14 @@ export interface EncoderInputs {
   srcMask?: Tensor | null;
   srcKeyPaddingMask?: Tensor | null;
   isCausal?: boolean;
+}
+
+/** The names of activations that a product can apply. */
+function fusedActivation(
+  given: TransformerEncoderLayerOptions["activation"],
+): "relu" | "gelu" | null {
+  if (given === undefined) return "relu";
+  return typeof given === "string" ? given : null;
 }
 
 function activationOf(given: TransformerEncoderLayerOptions["activation"]): (x: Tensor) => Tensor {
@@ -75,6 +83,7 @@ export class TransformerEncoderLayer extends Module {
   readonly dropout2: Dropout;
   readonly normFirst: boolean;
   readonly activation: (x: Tensor) => Tensor;
+  private readonly fused: "relu" | "gelu" | null;
 
   /** @throws ArgumentError for sizes below 1 or `nhead` that does not divide `dModel`. */
   constructor(dModel: number, nhead: number, options: TransformerEncoderLayerOptions = {}) {
@@ -94,6 +103,7 @@ export class TransformerEncoderLayer extends Module {
     this.dropout2 = new Dropout(dropout);
     this.normFirst = options.normFirst ?? false;
     this.activation = activationOf(options.activation);
+    this.fused = fusedActivation(options.activation);
   }
 
   /** Shape of `src`: [L, N, dModel], or with N first if `batchFirst`, or [L, dModel]. */
@@ -102,10 +112,10 @@ export class TransformerEncoderLayer extends Module {
     return tidy(() => {
       if (this.normFirst) {
         const x = add(src, this.attend(this.norm1.forward(src), inputs));
-        return add(x, this.feedForward(this.norm2.forward(x)));
+        return this.feedForward(this.norm2.forward(x), x);
       }
       const x = this.norm1.forward(add(src, this.attend(src, inputs)));
-      return this.norm2.forward(add(x, this.feedForward(x)));
+      return this.norm2.forward(this.feedForward(x, x));
     });
   }
 
@@ -119,8 +129,18 @@ export class TransformerEncoderLayer extends Module {
     return this.dropout1.forward(attended);
   }
 
-  private feedForward(x: Tensor): Tensor {
-    const hidden = this.dropout.forward(this.activation(this.linear1.forward(x)));
-    return this.dropout2.forward(this.linear2.forward(hidden));
+  /** The feed-forward part of `x`, added to `residual`. */
+  private feedForward(x: Tensor, residual: Tensor): Tensor {
+    const { linear1, linear2, fused, dropout2 } = this;
+    const activated =
+      fused === null
+        ? this.activation(linear1.forward(x))
+        : forwardFinished(linear1, x, { activation: fused });
+    const hidden = this.dropout.forward(activated);
+    // Of another module than Dropout it is not known.
+    if ((dropout2.isActive as boolean | undefined) === false) {
+      return forwardFinished(linear2, hidden, { residual });
+    }
+    return add(residual, dropout2.forward(linear2.forward(hidden)));
   }
 }

@@ -17,6 +17,7 @@ function cast(x: Tensor, dtype: DType): Tensor {
   const y = run("to", "cast", [x], dtype, x.shape, []);
   const from = x.dtype;
   record("to", [x], [y], [], ([g]) => [to(g!, from)]);
+  if (y.node !== null) y.node.isCast = true;
   return y;
 }
 

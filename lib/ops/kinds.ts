@@ -33,6 +33,14 @@ export const UNARY = codes(vocabulary.unary, [
   "sign",
 ]);
 
+/** Codes of the functions that a product can apply to its sums: GemmActivation in core/gemm_desc.h. */
+export const ACTIVATION_CODES: Partial<Record<keyof typeof UNARY, number>> = {
+  relu: 1,
+  gelu_erf: 2,
+  gelu_tanh: 3,
+  silu: 4,
+};
+
 /** Codes of `unary_grad`. */
 export const UNARY_GRAD = codes(vocabulary.unaryGrad, [
   "gelu_erf",

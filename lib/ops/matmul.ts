@@ -11,7 +11,8 @@ import { sumTo } from "./broadcast.js";
 import { checkTensor } from "./checks.js";
 import { reshape } from "./movement.js";
 
-interface Product {
+/** A product whose operands are checked. */
+export interface Product {
   readonly name: string;
   /** Whether an operand's last two dimensions are swapped in memory. */
   readonly lhsTransposed: boolean;
@@ -39,7 +40,8 @@ function batchedShape(name: string, lhs: Tensor, rhs: Tensor, tl: boolean, tr: b
   return [...lead, matrixOf(lhs, tl)[0], matrixOf(rhs, tr)[1]];
 }
 
-function multiply(product: Product, lhs: Tensor, rhs: Tensor, bias: Tensor | null): Tensor {
+/** Multiplies and records. */
+export function multiply(product: Product, lhs: Tensor, rhs: Tensor, bias: Tensor | null): Tensor {
   const { name, lhsTransposed: tl, rhsTransposed: tr, flat, precision, shape } = product;
   const attrs = [precision, bias === null ? 0 : 1, tl ? 1 : 0, tr ? 1 : 0, flat ? 1 : 0];
   const inputs = bias === null ? [lhs, rhs] : [lhs, rhs, bias];
@@ -90,7 +92,8 @@ export function batchedProduct(
   return multiply(product, lhs, rhs, null);
 }
 
-function checkOperands(name: string, lhs: Tensor, rhs: Tensor): void {
+/** Throws unless both have a dimension, and one dtype that has products. */
+export function checkOperands(name: string, lhs: Tensor, rhs: Tensor): void {
   if (lhs.shape.length === 0 || rhs.shape.length === 0) {
     throw new ShapeError(
       `${name}: expected operands of at least one dimension, got lhs ${formatShape(lhs.shape)}, ` +
@@ -108,7 +111,14 @@ function checkOperands(name: string, lhs: Tensor, rhs: Tensor): void {
   );
 }
 
-function checkInner(name: string, lhs: Tensor, rhs: Tensor, left: number, right: number): void {
+/** Throws ShapeError where K differs. */
+export function checkInner(
+  name: string,
+  lhs: Tensor,
+  rhs: Tensor,
+  left: number,
+  right: number,
+): void {
   if (left === right) return;
   throw new ShapeError(
     `${name}: shape mismatch, lhs ${formatShape(lhs.shape)}, rhs ${formatShape(rhs.shape)}: ` +
@@ -154,64 +164,3 @@ export const matmul = defineOp("matmul", (lhs: Tensor, rhs: Tensor): Tensor => {
   for (const made of [row === lhs ? null : row, col === rhs ? null : col, out]) made?.dispose();
   return result;
 });
-
-/**
- * `x` [..., inFeatures] times the transpose of `weight` [outFeatures, inFeatures], plus `bias`
- * [outFeatures], all of one dtype; a weight of one dimension, [inFeatures], gives [...]. The bias
- * is added before rounding. Autocast runs it in its dtype, with casts of weights cached for the
- * region.
- * @throws ShapeError where features differ, DTypeError where dtypes differ.
- */
-export const linear = defineOp(
-  "linear",
-  (x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor => {
-    checkTensor(x, "linear", "x");
-    checkTensor(weight, "linear", "weight");
-    if (bias !== null) checkTensor(bias, "linear", "bias");
-    checkOperands("linear", x, weight);
-    if (weight.shape.length > 2) {
-      throw new ShapeError(
-        `linear: expected weight [outFeatures, inFeatures], got ${formatShape(weight.shape)}`,
-        { op: "linear" },
-      );
-    }
-    const features = weight.shape[weight.shape.length - 1]!;
-    checkInner("linear", x, weight, x.shape[x.shape.length - 1]!, features);
-    const matrix = weight.shape.length === 1 ? reshape(weight, [1, features]) : weight;
-    const outFeatures = matrix.shape[0]!;
-    checkBias(x, bias, weight.shape.length === 1 ? [] : [outFeatures]);
-    const rows = x.shape.length === 1 ? reshape(x, [1, features]) : x;
-    const addend = bias !== null && bias.shape.length === 0 ? reshape(bias, [1]) : bias;
-    const product = {
-      name: "linear",
-      lhsTransposed: false,
-      rhsTransposed: true,
-      flat: true,
-      precision: matmulPrecisionCode(),
-      shape: [...rows.shape.slice(0, -1), outFeatures],
-    };
-    const out = multiply(product, rows, matrix, addend);
-    if (rows === x && matrix === weight) return out;
-    const kept = [...x.shape.slice(0, -1), ...weight.shape.slice(0, -1)];
-    const result = reshape(out, kept);
-    out.dispose();
-    if (rows !== x) rows.dispose();
-    if (matrix !== weight) matrix.dispose();
-    return result;
-  },
-);
-
-function checkBias(x: Tensor, bias: Tensor | null, shape: Shape): void {
-  if (bias === null) return;
-  if (bias.shape.length !== shape.length || bias.shape[0] !== shape[0]) {
-    throw new ShapeError(
-      `linear: expected a bias of shape ${formatShape(shape)}, got ${formatShape(bias.shape)}`,
-      { op: "linear" },
-    );
-  }
-  if (bias.dtype !== x.dtype) {
-    throw new DTypeError(`linear: expected one dtype, x ${describe(x)}, bias ${describe(bias)}`, {
-      op: "linear",
-    });
-  }
-}

@@ -12,6 +12,7 @@ import * as conv from "./conv.js";
 import * as crossEntropy from "./cross-entropy.js";
 import * as dropout from "./dropout.js";
 import * as indexing from "./indexing.js";
+import * as linear from "./linear.js";
 import * as loss from "./loss.js";
 import * as matmul from "./matmul.js";
 import * as movement from "./movement.js";
@@ -30,7 +31,8 @@ const METHODS = {
   ...pick(pointwise, ["neg", "abs", "exp", "log", "sqrt", "rsqrt", "reciprocal", "tanh"]),
   ...pick(pointwise, ["sigmoid", "relu", "gelu", "silu", "erf", "sin", "cos", "clamp"]),
   ...pick(pointwise, ["isnan", "isfinite"]),
-  ...pick(matmul, ["matmul", "linear"]),
+  ...pick(linear, ["linear"]),
+  ...pick(matmul, ["matmul"]),
   ...pick(reduce, ["sum", "mean", "variance", "amax", "amin", "argmax", "argmin", "logsumexp"]),
   ...pick(softmax, ["softmax", "logSoftmax"]),
   ...pick(sort, ["cumsum", "topk", "sort", "multinomial"]),

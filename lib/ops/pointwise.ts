@@ -11,7 +11,7 @@ import { ArgumentError, describe as describeValue, DTypeError } from "../errors.
 import { add, ge, gt, le, mul, sub } from "./binary.js";
 import { to } from "./cast.js";
 import { checkOptions, checkTensor } from "./checks.js";
-import { UNARY, UNARY_GRAD } from "./kinds.js";
+import { ACTIVATION_CODES, UNARY, UNARY_GRAD } from "./kinds.js";
 import { floatResult, resultType } from "./promotion.js";
 
 type UnaryKind = keyof typeof UNARY;
@@ -34,7 +34,30 @@ function evaluate(name: string, kind: UnaryKind, x: Tensor, dtype: DType): Tenso
   return run(name, "unary", [x], dtype, x.shape, [UNARY[kind]]);
 }
 
+function gradientOf(name: string, row: UnaryRow, gradOutput: Tensor, saved: Tensor): Tensor {
+  if (row.fused === undefined || context.gradEnabled) return row.derivative(gradOutput, saved);
+  const inputs = [gradOutput, saved];
+  return run(name, "unary_grad", inputs, saved.dtype, saved.shape, [UNARY_GRAD[row.fused]]);
+}
+
+const rows = new Map<UnaryKind, UnaryRow>();
+
+/**
+ * The gradient of an activation's input from that of its output and what its op saves, on behalf of
+ * the operation `name`.
+ */
+export function activationGradient(
+  name: string,
+  kind: UnaryKind,
+  gradOutput: Tensor,
+  saved: Tensor,
+): Tensor {
+  return gradientOf(name, rows.get(kind)!, gradOutput, saved);
+}
+
 function defineUnary(name: string, row: UnaryRow): (x: Tensor) => Tensor {
+  rows.set(row.kind, row);
+  const activation = ACTIVATION_CODES[row.kind] ?? 0;
   return defineOp(name, (x: Tensor): Tensor => {
     checkTensor(x, name);
     if (x.dtype === "bool" && row.keepsIntegers === true) {
@@ -42,13 +65,10 @@ function defineUnary(name: string, row: UnaryRow): (x: Tensor) => Tensor {
     }
     const dtype = row.keepsIntegers === true ? x.dtype : floatResult(x.dtype);
     const y = evaluate(name, row.kind, x, dtype);
-    record(name, [x], [y], [row.saves === "input" ? x : y], ([gradOutput], [saved]) => {
-      if (row.fused === undefined || context.gradEnabled) {
-        return [row.derivative(gradOutput!, saved!)];
-      }
-      const inputs = [gradOutput!, saved!];
-      return [run(name, "unary_grad", inputs, saved!.dtype, saved!.shape, [UNARY_GRAD[row.fused]])];
-    });
+    record(name, [x], [y], [row.saves === "input" ? x : y], ([gradOutput], [saved]) => [
+      gradientOf(name, row, gradOutput!, saved!),
+    ]);
+    if (activation > 0 && y.node !== null) y.node.activation = activation;
     return y;
   });
 }

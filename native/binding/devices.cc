@@ -10,16 +10,19 @@
 namespace mixprec::binding {
 namespace {
 
-// in: device; out: allocated, max allocated, reserved, max reserved (bytes), live tensor handles.
+// in: device; out: allocated, max allocated, reserved, max reserved (bytes), live tensor
+// handles, waits for the device.
 napi_value memory_stats(napi_env env, napi_callback_info) {
   Instance& self = *instance(env);
   return guarded(env, [&]() -> napi_value {
-    const MemoryStats stats = backend_for(self.command[0]).memory_stats();
+    const Backend& backend = backend_for(self.command[0]);
+    const MemoryStats stats = backend.memory_stats();
     self.command[0] = static_cast<double>(stats.allocated);
     self.command[1] = static_cast<double>(stats.max_allocated);
     self.command[2] = static_cast<double>(stats.reserved);
     self.command[3] = static_cast<double>(stats.max_reserved);
     self.command[4] = static_cast<double>(self.handles.count());
+    self.command[5] = static_cast<double>(backend.waits());
     return nullptr;
   });
 }

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "cpu/cpu_backend.h"
@@ -30,6 +31,25 @@ napi_value from_bytes(napi_env env, napi_callback_info info) {
   });
 }
 
+// An ArrayBuffer and where its bytes are. napi_create_arraybuffer ends the process where there is
+// no memory for one; the constructor throws.
+napi_value new_array_buffer(napi_env env, size_t bytes, void** data) {
+  napi_value global, constructor, length, buffer;
+  napi_get_global(env, &global);
+  napi_get_named_property(env, global, "ArrayBuffer", &constructor);
+  napi_create_double(env, static_cast<double>(bytes), &length);
+  if (napi_new_instance(env, constructor, 1, &length, &buffer) != napi_ok) {
+    napi_value error;
+    napi_get_and_clear_last_exception(env, &error);
+    throw Error(ErrorCode::kOutOfMemory,
+                "out of memory on the host: there is no room for a copy of the tensor's " +
+                    std::to_string(bytes) + " bytes");
+  }
+  size_t length_of_buffer = 0;
+  napi_get_arraybuffer_info(env, buffer, data, &length_of_buffer);
+  return buffer;
+}
+
 // to_bytes(handle): ArrayBuffer with the elements of a contiguous tensor.
 napi_value to_bytes(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
@@ -37,10 +57,7 @@ napi_value to_bytes(napi_env env, napi_callback_info info) {
     check(tensor.is_contiguous(), "to_bytes needs a contiguous tensor");
     const size_t bytes = static_cast<size_t>(tensor.numel()) * item_size(tensor.dtype);
     void* data = nullptr;
-    napi_value buffer;
-    if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) {
-      throw Error(ErrorCode::kOutOfMemory, "no memory for a copy of the tensor");
-    }
+    const napi_value buffer = new_array_buffer(env, bytes, &data);
     if (bytes > 0) tensor.storage->backend()->copy_to_host(data, tensor.data, bytes);
     return buffer;
   });
@@ -98,10 +115,7 @@ napi_value to_bytes_async(napi_env env, napi_callback_info info) {
     check(tensor.is_contiguous(), "to_bytes needs a contiguous tensor");
     const size_t bytes = static_cast<size_t>(tensor.numel()) * item_size(tensor.dtype);
     void* data = nullptr;
-    napi_value buffer;
-    if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) {
-      throw Error(ErrorCode::kOutOfMemory, "no memory for a copy of the tensor");
-    }
+    const napi_value buffer = new_array_buffer(env, bytes, &data);
     auto pending = std::make_unique<PendingBytes>();
     pending->backend = tensor.storage->backend();
     if (bytes > 0) pending->copy = pending->backend->start_copy_to_host(data, tensor.data, bytes);

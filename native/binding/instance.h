@@ -63,8 +63,8 @@ const Tensor& tensor_argument(napi_env env, napi_callback_info info);
 
 void export_raw(napi_env env, napi_value exports, const char* name, napi_callback callback);
 
-// Functions that move elements (elements.cc), those about devices (devices.cc) and those about graphs
-// of queued work (graphs.cc).
+// Functions that move elements (elements.cc), those about devices (devices.cc) and those about
+// graphs of queued work (graphs.cc).
 void export_elements(napi_env env, napi_value exports);
 void export_devices(napi_env env, napi_value exports);
 void export_graphs(napi_env env, napi_value exports);

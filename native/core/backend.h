@@ -81,6 +81,8 @@ class Backend {
   }
   // Waits for all that was queued; throws what went wrong in it.
   virtual void synchronize() {}
+  // How often a call of this process has waited for a device, for tests of what must not.
+  virtual uint64_t waits() const { return 0; }
   // Throws what has gone wrong in queued work so far, without waiting.
   virtual void raise_pending() {}
   // Around every op; leave_op also where the op threw.

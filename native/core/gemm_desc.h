@@ -38,6 +38,15 @@ struct GemmEpilogue {
   // what was stored in out; overwritten.
   void* column_sums = nullptr;
 
+  // The same for an out that begins `offset` bytes later.
+  GemmEpilogue moved(int64_t offset) const {
+    GemmEpilogue result = *this;
+    if (aux != nullptr) result.aux = static_cast<char*>(aux) + offset;
+    if (multiplier != nullptr) result.multiplier = static_cast<const char*>(multiplier) + offset;
+    if (residual != nullptr) result.residual = static_cast<const char*>(residual) + offset;
+    return result;
+  }
+
   // Whether values are stored as they are.
   bool is_plain() const {
     return activation == GemmActivation::kNone && aux == nullptr && multiplier == nullptr &&

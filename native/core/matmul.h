@@ -124,6 +124,66 @@ void multiply_batches(GemmDesc& desc, Matrices& lhs, Matrices& rhs, const Tensor
   }
 }
 
+// The tensors of an epilogue, which live as long as the products.
+struct EpilogueTensors {
+  Tensor aux, multiplier, residual;
+};
+
+// Reads the epilogue of a call, and gives the tensor that its product goes to.
+template <class Contiguous>
+Tensor read_epilogue(const OpCall& call, const Contiguous& contiguous, GemmDesc& desc,
+                     EpilogueTensors& tensors) {
+  if (call.num_attrs <= 5) return call.out();
+  enum : int64_t {
+    kDerivative = 1,
+    kKeepsAux = 2,
+    kMultiplier = 4,
+    kResidual = 8,
+    kColumnSums = 16,
+    kDestination = 32
+  };
+  const int64_t activation = call.int_attr(5);
+  const int64_t flags = call.int_attr(6);
+  check(activation >= 0 && activation <= static_cast<int64_t>(GemmActivation::kSilu),
+        "matmul got an activation that does not exist");
+  check(call.flag(4), "matmul got an epilogue for batches");
+  int32_t next_input = call.flag(1) ? 3 : 2;
+  int32_t next_output = (flags & kDestination) != 0 ? 0 : 1;
+  Tensor out;
+  const auto like_out = [&](const Tensor& tensor) {
+    const Tensor dense = contiguous(tensor);
+    check(dense.dtype == out.dtype && dense.numel() == out.numel(),
+          "matmul got an epilogue's tensor that is not as its output");
+    return dense;
+  };
+  if ((flags & kDestination) != 0) {
+    out = call.in(call.num_inputs - 1);
+    check(out.is_contiguous(), "matmul is to add to a tensor that is not dense");
+    desc.beta = 1;
+  } else {
+    out = call.out();
+  }
+  GemmEpilogue& epilogue = desc.epilogue;
+  epilogue.activation = static_cast<GemmActivation>(activation);
+  epilogue.derivative = (flags & kDerivative) != 0;
+  check(!epilogue.derivative || (flags & kKeepsAux) == 0, "matmul got two kinds of aux");
+  if (epilogue.derivative) {
+    tensors.aux = like_out(call.in(next_input++));
+    epilogue.aux = tensors.aux.data;
+  }
+  if ((flags & kKeepsAux) != 0) epilogue.aux = like_out(call.out(next_output++)).data;
+  if ((flags & kMultiplier) != 0) {
+    tensors.multiplier = like_out(call.in(next_input++));
+    epilogue.multiplier = tensors.multiplier.data;
+  }
+  if ((flags & kResidual) != 0) {
+    tensors.residual = like_out(call.in(next_input++));
+    epilogue.residual = tensors.residual.data;
+  }
+  if ((flags & kColumnSums) != 0) epilogue.column_sums = call.out(next_output++).data;
+  return out;
+}
+
 }  // namespace matmul_detail
 
 // Calls multiply(desc) for the products that a call of matmul is made of; contiguous(tensor) gives
@@ -131,7 +191,9 @@ void multiply_batches(GemmDesc& desc, Matrices& lhs, Matrices& rhs, const Tensor
 template <class Contiguous, class Multiply>
 void run_matmul(const OpCall& call, const Contiguous& contiguous, const Multiply& multiply) {
   using namespace matmul_detail;
-  const Tensor& out = call.out();
+  GemmDesc desc;
+  EpilogueTensors epilogue;
+  const Tensor out = read_epilogue(call, contiguous, desc, epilogue);
   const bool lhs_transposed = call.flag(2);
   const bool rhs_transposed = call.flag(3);
   const bool flat = call.flag(4);
@@ -139,7 +201,6 @@ void run_matmul(const OpCall& call, const Contiguous& contiguous, const Multiply
   const Tensor lhs_tensor = flat ? flattened(call.in(0), contiguous) : call.in(0);
   const Tensor rhs_tensor = flat ? flattened(call.in(1), contiguous) : call.in(1);
 
-  GemmDesc desc;
   const auto extent = [](const Tensor& tensor, bool transposed, bool row) {
     return tensor.shape[tensor.rank - (row != transposed ? 2 : 1)];
   };

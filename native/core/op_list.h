@@ -46,9 +46,14 @@
 //                  (two random words a sample)
 //
 // Products.
-//   matmul:        lhs [..., M, K], rhs [..., K, N], bias [N]? -> out [..., M, N]
+//   matmul:        lhs [..., M, K], rhs [..., K, N], bias [N]?, aux?, multiplier?, residual?,
+//                  destination (written)? -> out [..., M, N] (where there is no destination), aux?,
+//                  column sums [N]?
 //                  | precision, has bias, lhs transposed, rhs transposed (in memory, the last two
-//                  dimensions swapped), flat (leading dimensions are rows, not batches)
+//                  dimensions swapped), flat (leading dimensions are rows, not batches); with an
+//                  epilogue (GemmEpilogue; only flat), activation and the sum of: 1 derivative (aux
+//                  is an input), 2 aux is an output, 4 has multiplier, 8 has residual, 16 has
+//                  column sums, 32 has destination, to which the product is added
 //   unfold:        x [N, C, H, W] -> columns [N, C*kh*kw, L] | kh, kw, stride h, w, padding h, w,
 //                  dilation h, w
 //   fold:          columns -> x (adds overlaps) | the same eight

@@ -21,17 +21,14 @@ size_t size_class(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-std::string megabytes(size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+std::string mebibytes(size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
 }  // namespace
 
 void* CachingAllocator::allocate(size_t bytes) {
-  if (bytes > (size_t{1} << 47)) {
-    throw Error(ErrorCode::kOutOfMemory,
-                "out of memory on cpu: " + megabytes(bytes) + " were asked for at once");
-  }
-  const size_t rounded = size_class(bytes);
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (bytes > (size_t{1} << 47)) throw Error(ErrorCode::kOutOfMemory, summary(bytes));
+  const size_t rounded = size_class(bytes);
   void* data = nullptr;
   if (const auto found = cached_.find(rounded); found != cached_.end() && !found->second.empty()) {
     data = found->second.back();
@@ -46,11 +43,7 @@ void* CachingAllocator::allocate(size_t bytes) {
       release_cached();
       data = allocate_pages(rounded);
     }
-    if (data == nullptr) {
-      throw Error(ErrorCode::kOutOfMemory, "out of memory on cpu: " + megabytes(rounded) +
-                                               " were asked for, " + megabytes(stats_.allocated) +
-                                               " are allocated, none are cached");
-    }
+    if (data == nullptr) throw Error(ErrorCode::kOutOfMemory, summary(rounded));
     stats_.reserved += rounded;
     stats_.max_reserved = std::max(stats_.max_reserved, stats_.reserved);
   }
@@ -86,6 +79,14 @@ void CachingAllocator::reset_peaks() {
 void CachingAllocator::empty_cache() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   release_cached();
+}
+
+std::string CachingAllocator::summary(size_t asked) const {
+  return "out of memory on cpu: " + mebibytes(asked) + " were asked for; this process has " +
+         mebibytes(stats_.allocated) + " in tensors and " +
+         mebibytes(stats_.reserved - stats_.allocated) + " in its cache, the peak was " +
+         mebibytes(stats_.max_allocated) +
+         ". Smaller batches, 16-bit precision or checkpoint() need less";
 }
 
 void CachingAllocator::release_cached() noexcept {

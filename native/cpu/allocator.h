@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <map>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "core/backend.h"
@@ -23,6 +24,7 @@ class CachingAllocator {
 
  private:
   void release_cached() noexcept;
+  std::string summary(size_t asked) const;
 
   mutable std::mutex mutex_;
   std::map<size_t, std::vector<void*>> cached_;  // by size class

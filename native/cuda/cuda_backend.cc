@@ -98,7 +98,7 @@ void CudaBackend::launch_graph(const CapturedGraph& graph) {
   raise_report(*report_, "replay");
   require(api::launch_graph(graph.handle, stream_), "replaying a graph");
   if (!launches_block()) return;
-  require(api::synchronize_stream(stream_), "replaying a graph");
+  require(wait_for(stream_), "replaying a graph");
   raise_report(*report_, "replay");
 }
 
@@ -141,7 +141,7 @@ std::unique_ptr<HostCopy> CudaBackend::start_copy_to_host(void* host, const void
 void CudaBackend::synchronize() {
   refuse_capture("waiting for the device");
   use_device(device_);
-  require(api::synchronize_stream(stream_), "waiting for the device");
+  require(wait_for(stream_), "waiting for the device");
   raise_report(*report_, "");
 }
 
@@ -155,7 +155,7 @@ void CudaBackend::begin_op(const OpCall& call) {
 
 void CudaBackend::end_op(const OpCall& call) {
   if (!launches_block() || access_.is_mine()) return;
-  require(api::synchronize_stream(stream_), "the operation");
+  require(wait_for(stream_), "the operation");
   raise_report(*report_, call.name);
 }
 

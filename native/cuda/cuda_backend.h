@@ -33,6 +33,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<HostCopy> start_copy_to_host(void* host, const void* device,
                                                size_t bytes) override;
   void synchronize() override;
+  uint64_t waits() const override { return host_waits(); }
   void raise_pending() override { raise_report(*report_, ""); }
   void begin_op(const OpCall& call) override;
   void end_op(const OpCall& call) override;
@@ -50,6 +51,8 @@ class CudaBackend final : public Backend {
   void begin_capture();
   // Throws DeviceError where the device can't make a graph of it; the capture is over then, too.
   CapturedGraph end_capture();
+  // Whether this thread captures a graph.
+  bool captures() const { return access_.is_mine(); }
   void abandon_capture() noexcept;
   void launch_graph(const CapturedGraph& graph);
   void destroy_graph(const CapturedGraph& graph) noexcept;

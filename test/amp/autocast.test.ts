@@ -2,9 +2,10 @@ import { describe, expect, it } from "vitest";
 
 import { gradOps } from "../../lib/core/tape.js";
 import * as mp from "../../lib/index.js";
+import { ON_CUDA, TEST_DEVICE } from "../helpers/devices.js";
 
-const HALF = { device: "cpu", dtype: "float16" } as const;
-const BF16 = { device: "cpu", dtype: "bfloat16" } as const;
+const HALF = { device: TEST_DEVICE, dtype: "float16" } as const;
+const BF16 = { device: TEST_DEVICE, dtype: "bfloat16" } as const;
 
 function leaf(data: mp.NestedArray): mp.Tensor {
   return mp.tensor(data, { requiresGrad: true });
@@ -38,9 +39,25 @@ describe("autocast", () => {
     expect(mp.getAutocastDtype("cpu")).toBe("bfloat16");
     expect(mp.getAutocastDtype("cuda")).toBe("float16");
     expect(mp.getAutocastDtype("cuda:1")).toBe("float16");
-    const x = mp.ones([1, 1]);
+    const x = mp.ones([1, 1], { device: "cpu" });
     expect(mp.autocast({ device: "cpu" }, () => mp.matmul(x, x).dtype)).toBe("bfloat16");
   });
+
+  it.runIf(ON_CUDA)(
+    "takes CUDA where there is a device, and leaves the CPU's tensors alone",
+    () => {
+      const products = (options: mp.AutocastOptions): mp.DType[] =>
+        mp.autocast(options, () =>
+          (["cpu", TEST_DEVICE] as const).map((device) => {
+            const x = mp.ones([1, 1], { device });
+            return mp.matmul(x, x).dtype;
+          }),
+        );
+      expect(products({})).toEqual(["float32", "float16"]);
+      expect(products({ device: "cuda", dtype: "bfloat16" })).toEqual(["float32", "bfloat16"]);
+      expect(products({ device: "cpu" })).toEqual(["bfloat16", "float32"]);
+    },
+  );
 
   it.runIf(!mp.cuda.isAvailable())("takes the CPU where there is no CUDA device", () => {
     const x = mp.ones([1, 1]);
@@ -117,9 +134,10 @@ describe("autocast", () => {
 
     it("says for which device it is enabled", () => {
       mp.autocast(HALF, () => {
-        expect(mp.isAutocastEnabled("cpu")).toBe(true);
-        expect(mp.isAutocastEnabled("cuda")).toBe(false);
-        expect(mp.getAutocastDtype("cpu")).toBe("float16");
+        expect(mp.isAutocastEnabled(TEST_DEVICE)).toBe(true);
+        expect(mp.isAutocastEnabled("cpu")).toBe(!ON_CUDA);
+        expect(mp.isAutocastEnabled("cuda")).toBe(ON_CUDA);
+        expect(mp.getAutocastDtype(TEST_DEVICE)).toBe("float16");
       });
     });
   });

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
 import { policyNames } from "../../lib/core/policy.js";
+import { TEST_DEVICE } from "../helpers/devices.js";
 
 type Fn = (...inputs: mp.Tensor[]) => mp.Tensor;
 
@@ -105,7 +106,7 @@ describe("the autocast policy", () => {
     for (const from of ["float32", low] as const) {
       it.each(Object.entries(CALLS))(`autocast to ${low} of ${from}: %s`, (name, row) => {
         const inputs = operands(row, [from]);
-        const out = mp.autocast({ device: "cpu", dtype: low }, () => row.run(...inputs));
+        const out = mp.autocast({ device: TEST_DEVICE, dtype: low }, () => row.run(...inputs));
         expect(out.dtype).toBe(expectedDtype(name, low, inputs));
         // The result is that of the operation on operands that were cast beforehand.
         const target = LOW.includes(name) ? low : PROMOTE.includes(name) ? from : "float32";
@@ -122,14 +123,14 @@ describe("the autocast policy", () => {
 
   it.each(Object.entries(CALLS))("float64 operands of %s are left alone", (_name, row) => {
     const inputs = operands(row, ["float64"]);
-    const out = mp.autocast({ device: "cpu", dtype: "bfloat16" }, () => row.run(...inputs));
+    const out = mp.autocast({ device: TEST_DEVICE, dtype: "bfloat16" }, () => row.run(...inputs));
     expect(out.dtype).toBe("float64");
   });
 
   it("leaves operations without a row to type promotion", () => {
     const half = mp.ones([2], { dtype: "float16" });
     const single = mp.ones([2]);
-    mp.autocast({ device: "cpu", dtype: "float16" }, () => {
+    mp.autocast({ device: TEST_DEVICE, dtype: "float16" }, () => {
       expect(mp.add(half, single).dtype).toBe("float32");
       expect(mp.add(half, half).dtype).toBe("float16");
       expect(mp.mul(single, single).dtype).toBe("float32");
@@ -142,7 +143,7 @@ describe("the autocast policy", () => {
   });
 
   it("leaves integers and bools alone", () => {
-    mp.autocast({ device: "cpu", dtype: "bfloat16" }, () => {
+    mp.autocast({ device: TEST_DEVICE, dtype: "bfloat16" }, () => {
       expect(mp.sum(ids).dtype).toBe("int64");
       expect(mp.cumsum(ids, 0).dtype).toBe("int64");
       expect(mp.sum(ids.gt(0)).dtype).toBe("int64");
@@ -151,7 +152,7 @@ describe("the autocast policy", () => {
 
   it("computes softmax and sum in float32 unless a dtype is named", () => {
     const x = mp.ones([2, 2], { dtype: "float16" });
-    mp.autocast({ device: "cpu", dtype: "float16" }, () => {
+    mp.autocast({ device: TEST_DEVICE, dtype: "float16" }, () => {
       expect(mp.softmax(x, { dim: 1 }).dtype).toBe("float32");
       expect(mp.softmax(x, { dim: 1, dtype: "float16" }).dtype).toBe("float16");
       expect(mp.sum(x, { dtype: "float16" }).dtype).toBe("float16");
@@ -162,7 +163,9 @@ describe("the autocast policy", () => {
   it("promotes to the widest, and refuses a third dtype", () => {
     const row = CALLS.scatterAdd!;
     const run = (dtypes: mp.DType[]): mp.Tensor =>
-      mp.autocast({ device: "cpu", dtype: "float16" }, () => row.run(...operands(row, dtypes)));
+      mp.autocast({ device: TEST_DEVICE, dtype: "float16" }, () =>
+        row.run(...operands(row, dtypes)),
+      );
     expect(run(["float16", "float16"]).dtype).toBe("float16");
     expect(run(["float32", "float16"]).dtype).toBe("float32");
     expect(run(["float16", "float32"]).dtype).toBe("float32");
@@ -173,7 +176,7 @@ describe("the autocast policy", () => {
   it("casts operands among the options", () => {
     const q = mp.randn([1, 1, 2, 4]);
     const mask = mp.zeros([2, 2]);
-    const out = mp.autocast({ device: "cpu", dtype: "bfloat16" }, () =>
+    const out = mp.autocast({ device: TEST_DEVICE, dtype: "bfloat16" }, () =>
       mp.scaledDotProductAttention(q, q, q, { mask }),
     );
     expect(out.dtype).toBe("bfloat16");
@@ -184,7 +187,7 @@ describe("the autocast policy", () => {
     const logits = mp.tensor([[1, 2, 3.001]]);
     const target = mp.tensor([1], { dtype: "int64" });
     const plain = mp.crossEntropy(logits, target).item();
-    const cast = mp.autocast({ device: "cpu", dtype: "bfloat16" }, () =>
+    const cast = mp.autocast({ device: TEST_DEVICE, dtype: "bfloat16" }, () =>
       mp.crossEntropy(logits, target).item(),
     );
     expect(cast).toBe(plain);
@@ -195,7 +198,7 @@ describe("changes to the policy", () => {
   const x = mp.ones([2, 4], { dtype: "float16" });
 
   it("apply inside the region, and inside the regions in it", () => {
-    mp.autocast({ device: "cpu", dtype: "float16", policy: { softmax: "none" } }, () => {
+    mp.autocast({ device: TEST_DEVICE, dtype: "float16", policy: { softmax: "none" } }, () => {
       expect(mp.softmax(x, { dim: 1 }).dtype).toBe("float16");
       expect(mp.logSoftmax(x, { dim: 1 }).dtype).toBe("float32");
       mp.autocast({ policy: { matmul: "float32" } }, () => {
@@ -204,7 +207,7 @@ describe("changes to the policy", () => {
       });
       expect(mp.matmul(x, mp.ones([4, 1])).dtype).toBe("float16");
     });
-    mp.autocast({ device: "cpu", dtype: "float16" }, () => {
+    mp.autocast({ device: TEST_DEVICE, dtype: "float16" }, () => {
       expect(mp.softmax(x, { dim: 1 }).dtype).toBe("float32");
     });
   });
@@ -212,7 +215,7 @@ describe("changes to the policy", () => {
   it("may name any operation", () => {
     const single = mp.ones([2]);
     mp.autocast(
-      { device: "cpu", dtype: "bfloat16", policy: { gelu: "low", add: "float32" } },
+      { device: TEST_DEVICE, dtype: "bfloat16", policy: { gelu: "low", add: "float32" } },
       () => {
         expect(mp.gelu(single).dtype).toBe("bfloat16");
         expect(mp.add(mp.gelu(single), mp.gelu(single)).dtype).toBe("float32");
@@ -223,7 +226,7 @@ describe("changes to the policy", () => {
   it("return a weight that came through unchanged, to be used after the region", () => {
     const weight = mp.ones([4], { requiresGrad: true });
     const policy = { dropout: "low" } as const;
-    const out = mp.autocast({ device: "cpu", dtype: "bfloat16", policy }, () =>
+    const out = mp.autocast({ device: TEST_DEVICE, dtype: "bfloat16", policy }, () =>
       mp.dropout(weight, { p: 0.5, training: false }),
     );
     expect(out.dtype).toBe("bfloat16");
@@ -234,7 +237,10 @@ describe("changes to the policy", () => {
 
   it("must name an operation and a policy that exist", () => {
     const run = (policy: unknown): unknown =>
-      mp.autocast({ device: "cpu", policy: policy as Record<string, mp.CastPolicy> }, () => 1);
+      mp.autocast(
+        { device: TEST_DEVICE, policy: policy as Record<string, mp.CastPolicy> },
+        () => 1,
+      );
     expect(() => run({ sotfmax: "none" })).toThrow(mp.ArgumentError);
     expect(() => run({ sotfmax: "none" })).toThrow(/sotfmax/);
     expect(() => run({ softmax: "half" })).toThrow(/softmax.*low, float32/);

@@ -32,6 +32,26 @@ describe("loadTexts", () => {
     expect(one!.test.texts.filter((text) => training.has(text)).length).toBeLessThan(8);
   });
 
+  it("joins the built-in reviews to long texts of one class after they were split", async () => {
+    const [short, long] = await Promise.all(
+      [false, true].map((full) => loadTexts({ ...builtin, seed: 1, full })),
+    );
+    for (const part of ["train", "validation", "test"] as const) {
+      const { texts, labels } = long![part];
+      expect(new Set(labels)).toEqual(new Set([0, 1]));
+      const label = new Map(short![part].texts.map((text, i) => [text, short![part].labels[i]]));
+      texts.forEach((text, i) => {
+        const words = text.split(" ").length;
+        expect(words).toBeGreaterThanOrEqual(400);
+        expect(words).toBeLessThan(460);
+        const first = [...label.keys()].find((review) => text.startsWith(`${review} `))!;
+        expect(label.get(first)).toBe(labels[i]);
+      });
+    }
+    // A batch of 12 has several steps in an epoch, and its texts nearly fill 512 tokens.
+    expect(long!.train.texts.length).toBeGreaterThan(180);
+  });
+
   it("numbers classes as the head does that is trained on", async () => {
     const own = await loadTexts({ ...builtin, seed: 1 });
     const turned = await loadTexts({ ...builtin, seed: 1 }, ["positive", "negative"]);

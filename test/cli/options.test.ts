@@ -23,6 +23,8 @@ describe("the options of finetune", () => {
       textColumn: "text",
       labelColumn: "label",
       model: null,
+      full: false,
+      batchSize: 16,
       mode: { precision: "32-true", matmulPrecision: "highest" },
       maxLength: null,
       padding: "longest",
@@ -40,6 +42,23 @@ describe("the options of finetune", () => {
     expect(parse("--compare", "--out", "o").out).toBe("o");
   });
 
+  it("follow --full to DistilBERT's size, each one unless it is named", () => {
+    const full = { full: true, model: null, batchSize: 12, padding: "max-length", maxLength: null };
+    expect(parse("--full")).toMatchObject({ ...full, data: null, learningRate: 1e-4, epochs: 3 });
+    expect(parse("--compare", "--full")).toMatchObject({ ...full, mode: null });
+    const named = "--full --data d.csv --batch-size 2 --padding longest --lr 1 --max-length 8";
+    expect(parse(...named.split(" "))).toMatchObject({
+      full: true,
+      data: "d.csv",
+      batchSize: 2,
+      padding: "longest",
+      learningRate: 1,
+      maxLength: 8,
+    });
+    expect(() => parse("--full", "--model", "m")).toThrow(UsageError);
+    expect(() => parse("--full", "--model", "m")).toThrow("--full: does not go with --model");
+  });
+
   it("are all read", () => {
     const args =
       "--data d.csv --text-column t --label-column l --model m --revision r --precision bf16 " +
@@ -51,6 +70,7 @@ describe("the options of finetune", () => {
       labelColumn: "l",
       model: "m",
       revision: "r",
+      full: false,
       mode: {
         name: "bf16-mixed medium",
         precision: "bf16-mixed",

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import {
   createProgress,
+  formatDuration,
   formatLoss,
   runLine,
   type StepState,
@@ -45,6 +46,18 @@ describe("progress without a terminal", () => {
     expect(seldom.text).toBe("");
   });
 
+  it("says what a long run is going to take", () => {
+    const stream = recordStream();
+    createProgress(stream, "float32", 1e9).estimate(5400, 20.34);
+    expect(stream.text).toBe("  takes about 1.5 hours at 20.3 s a step\n");
+  });
+
+  it("shows a slow pace by tenths", () => {
+    const stream = recordStream();
+    createProgress(stream, "float32", 0).step({ ...state, samplesPerSecond: 0.67 });
+    expect(stream.text).toMatch(/ {2}0\.7 samples\/s\n$/);
+  });
+
   it("names no loss scale where there is none", () => {
     const stream = recordStream();
     const progress = createProgress(stream, "float32", 0);
@@ -66,6 +79,19 @@ describe("progress on a terminal", () => {
     progress.epoch(1, 3, epoch, 65536);
     // The bar's last act is to clear its line; then comes the epoch's.
     expect(stream.text.split("\u001b").at(-1)).toMatch(/^\[2K {2}epoch 1\/3 {2}loss 0.5000.*\n$/);
+  });
+
+  it("makes way for the time that a run takes, and comes back", () => {
+    const stream = terminal();
+    const progress = createProgress(stream, "float32");
+    progress.step(state);
+    progress.estimate(300, 1.5);
+    expect(stream.text.split("\u001b").at(-1)).toBe(
+      "[2K  takes about 5 minutes at 1.50 s a step\n",
+    );
+    progress.step({ ...state, step: 2 });
+    expect(stream.text.split("a step").at(-1)).toContain("2/10");
+    progress.stop();
   });
 
   it("leaves the cursor visible and lines wrapping, however it ends", () => {
@@ -103,6 +129,14 @@ describe("the lines of results", () => {
     [NaN, "NaN"],
     [Infinity, "Infinity"],
   ])("show the loss %d as %s", (loss, text) => expect(formatLoss(loss)).toBe(text));
+
+  it.each([
+    [0.4, "0 s"],
+    [89, "89 s"],
+    [91, "2 minutes"],
+    [5000, "83 minutes"],
+    [40_000, "11.1 hours"],
+  ])("say %d seconds as %s", (seconds, text) => expect(formatDuration(seconds)).toBe(text));
 
   it("take no command from a file's name", () => {
     expect(printable("a\u001b[2Jb\r\u009bc\té")).toBe("a\\x1b[2Jb\\x0d\\x9bc\té");

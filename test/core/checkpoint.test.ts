@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_DEVICE } from "../helpers/devices.js";
 import { gradcheck } from "../helpers/gradcheck.js";
 
 const F64 = { dtype: "float64" } as const;
@@ -85,7 +86,7 @@ describe("checkpoint", () => {
       seen.push(`${y.dtype} ${mp.getFloat32MatmulPrecision()} ${String(mp.isGradEnabled())}`);
       return y.exp();
     };
-    const region = { device: "cpu", dtype: "bfloat16" } as const;
+    const region = { device: TEST_DEVICE, dtype: "bfloat16" } as const;
     const y = mp.withFloat32MatmulPrecision("medium", () =>
       mp.autocast(region, () => mp.checkpoint(block, x)),
     );

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_DEVICE } from "../helpers/devices.js";
 import { gradcheck } from "../helpers/gradcheck.js";
 
 const leaf = (data: mp.NestedArray, dtype: mp.DType = "float32"): mp.Tensor =>
@@ -156,7 +157,7 @@ describe("customOp", () => {
 });
 
 describe("customOp under autocast", () => {
-  const bf16 = { device: "cpu", dtype: "bfloat16" } as const;
+  const bf16 = { device: TEST_DEVICE, dtype: "bfloat16" } as const;
 
   function spy(autocast?: "float32" | "low" | "float16" | "promote" | "none"): {
     op: (x: mp.Tensor, options: { bias: mp.Tensor }) => mp.Tensor;

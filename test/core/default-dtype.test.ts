@@ -3,6 +3,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_ACCELERATOR } from "../helpers/devices.js";
 
 afterEach(() => {
   mp.setDefaultDtype("float32");
@@ -117,7 +118,7 @@ describe("Fabric", () => {
     ["16-mixed", "float32", "float32"],
     ["bf16-mixed", "float32", "float32"],
   ] as const)("%s", (precision, inside, parameters) => {
-    const fabric = new mp.Fabric({ accelerator: "cpu", precision });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR, precision });
     const model = fabric.setup(fabric.initModule(() => new Seeing()));
     expect(model.module.weight.dtype).toBe(parameters);
     expect(model.forward(mp.ones([2])).dtype).toBe("float32");
@@ -129,7 +130,7 @@ describe("Fabric", () => {
   });
 
   test("outputs get the default dtype of the caller", () => {
-    const fabric = new mp.Fabric({ accelerator: "cpu", precision: "bf16-true" });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR, precision: "bf16-true" });
     const model = fabric.setup(new Seeing());
     const y = mp.withDefaultDtype("float64", () => model.forward(mp.ones([2])));
     expect(y.dtype).toBe("float64");

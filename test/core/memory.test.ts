@@ -3,7 +3,11 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { ON_CUDA } from "../helpers/devices.js";
 import { inputsOf, OP_USES, outputsOf } from "../helpers/op-table.js";
+
+/** Memory of the device under test. */
+const statistics = ON_CUDA ? mp.cuda : mp.memory;
 
 const collect = (globalThis as { gc?: () => void }).gc!;
 
@@ -18,10 +22,10 @@ function left(fn: () => void): number {
 describe("dispose", () => {
   it("releases once, and makes later use an error that names it", () => {
     const x = mp.ones([2]);
-    const before = mp.memory.memoryAllocated();
+    const before = statistics.memoryAllocated();
     x.dispose();
     x.dispose();
-    expect(mp.memory.memoryAllocated()).toBeLessThan(before);
+    expect(statistics.memoryAllocated()).toBeLessThan(before);
     expect(x.isDisposed).toBe(true);
     expect(() => x.add(1)).toThrow(/add: a float32 tensor of shape \[2\] was used after it was/);
     expect(() => x.toArray()).toThrow(mp.DisposedError);
@@ -180,10 +184,10 @@ describe("a training loop", () => {
     const step = makeStep();
     for (let i = 0; i < 50; i++) mp.tidy(step);
     collect();
-    const [count, bytes] = [mp.memory.tensorCount(), mp.memory.memoryAllocated()];
+    const [count, bytes] = [mp.memory.tensorCount(), statistics.memoryAllocated()];
     for (let i = 0; i < 2000; i++) mp.tidy(step);
     expect(mp.memory.tensorCount()).toBe(count);
-    expect(mp.memory.memoryAllocated()).toBe(bytes);
+    expect(statistics.memoryAllocated()).toBe(bytes);
   });
 
   it("is kept small by the collector without it", async () => {
@@ -205,19 +209,19 @@ describe("a training loop", () => {
 describe("statistics", () => {
   it("follow allocation, peak and cache", () => {
     collect();
-    mp.memory.resetPeakMemoryStats();
-    const start = mp.memory.memoryAllocated();
+    statistics.resetPeakMemoryStats();
+    const start = statistics.memoryAllocated();
     const x = mp.zeros([1 << 18]);
-    expect(mp.memory.memoryAllocated() - start).toBe(1 << 20);
-    expect(mp.memory.memoryReserved()).toBeGreaterThanOrEqual(mp.memory.memoryAllocated());
+    expect(statistics.memoryAllocated() - start).toBe(1 << 20);
+    expect(statistics.memoryReserved()).toBeGreaterThanOrEqual(statistics.memoryAllocated());
     x.dispose();
-    expect(mp.memory.memoryAllocated()).toBe(start);
-    expect(mp.memory.maxMemoryAllocated()).toBeGreaterThanOrEqual(start + (1 << 20));
-    mp.memory.resetPeakMemoryStats();
-    expect(mp.memory.maxMemoryAllocated()).toBe(start);
-    const reserved = mp.memory.memoryReserved();
-    mp.memory.emptyCache();
-    expect(mp.memory.memoryReserved()).toBeLessThanOrEqual(reserved);
-    expect(mp.memory.memorySummary()).toMatch(/allocated .* MiB/);
+    expect(statistics.memoryAllocated()).toBe(start);
+    expect(statistics.maxMemoryAllocated()).toBeGreaterThanOrEqual(start + (1 << 20));
+    statistics.resetPeakMemoryStats();
+    expect(statistics.maxMemoryAllocated()).toBe(start);
+    const reserved = statistics.memoryReserved();
+    statistics.emptyCache();
+    expect(statistics.memoryReserved()).toBeLessThanOrEqual(reserved);
+    expect(statistics.memorySummary()).toMatch(/allocated .* MiB/);
   });
 });

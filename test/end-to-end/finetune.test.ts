@@ -9,6 +9,8 @@ import type { Report } from "../../lib/cli/finetune/report.js";
 import type { RunResult } from "../../lib/cli/finetune/result.js";
 import { COMPARED_MODES } from "../../lib/cli/finetune/modes.js";
 import { run } from "../../lib/cli/program.js";
+import { cuda } from "../../lib/core/memory.js";
+import { EMULATED, TEST_DEVICE } from "../helpers/devices.js";
 import { recordTerminal } from "../cli/terminal.js";
 import { tinyRun, writeReviews } from "./tiny-data.js";
 
@@ -60,7 +62,7 @@ describe("mixprec finetune --compare", () => {
     expect(report).toMatchObject({
       format: "mixprec-finetune-1",
       complete: true,
-      device: "cpu",
+      device: TEST_DEVICE,
       data: {
         source: data,
         classes: ["negative", "positive"],
@@ -289,14 +291,24 @@ describe("mixprec info", () => {
     expect(text.out).toMatch(/^instruction set {2}(portable|avx2|avx512)$/m);
     const json = await execute("info", "--json");
     const environment = JSON.parse(json.out) as Record<string, unknown>;
-    expect(environment).toMatchObject({ node: process.versions.node, cudaDevices: [] });
+    expect(environment.node).toBe(process.versions.node);
+    const devices = environment.cudaDevices as { name: string; totalMemory: number }[];
+    expect(devices).toHaveLength(cuda.deviceCount());
+    for (const [i, { name, totalMemory }] of devices.entries()) {
+      const line = text.out.split("\n").find((text) => text.startsWith(`cuda:${i} `));
+      expect(line).toContain(`  ${name}, compute capability `);
+      expect(totalMemory).toBe(cuda.deviceProperties(`cuda:${i}`).totalMemory);
+    }
+    if (devices.length === 0) expect(text.out).toMatch(/^cuda +no device$/m);
     expect(environment.threads).toBeGreaterThan(0);
   });
 });
 
 describe("Ctrl-C", () => {
   it("ends the run between two steps, keeps what is done, exit code 130", async () => {
-    const options = tinyRun(data, "--compare", "--epochs", "30", "--out", at("stopped"));
+    // Enough of them that the second run goes on for a while.
+    const epochs = EMULATED ? "4" : "30";
+    const options = tinyRun(data, "--compare", "--epochs", epochs, "--out", at("stopped"));
     const args = [path.resolve("dist/cli/main.js"), ...options];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
     let out = "";
@@ -314,5 +326,5 @@ describe("Ctrl-C", () => {
     const report = JSON.parse(text) as Report;
     expect(report.complete).toBe(false);
     expect(report.runs.map(({ name }) => name)).toEqual(["float32 highest"]);
-  });
+  }, 120_000);
 });

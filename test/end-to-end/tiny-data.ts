@@ -5,6 +5,8 @@ import path from "node:path";
 
 import { builtin, generateReviews, toCsv } from "../../scripts/generate-reviews.mjs";
 
+import { TEST_DEVICE } from "../helpers/devices.js";
+
 /** Writes `count` reviews as CSV and returns the file's name. */
 export async function writeReviews(directory: string, count = 100): Promise<string> {
   const file = path.join(directory, `reviews-${count}.csv`);
@@ -16,5 +18,6 @@ export async function writeReviews(directory: string, count = 100): Promise<stri
 export const tinyRun = (data: string, ...more: string[]): string[] => [
   "finetune",
   ...["--data", data, "--epochs", "1", "--batch-size", "8", "--max-length", "24", "--threads", "1"],
+  ...["--device", TEST_DEVICE],
   ...more,
 ];

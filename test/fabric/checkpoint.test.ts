@@ -4,6 +4,7 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_ACCELERATOR } from "../helpers/devices.js";
 import { batch, makeNet, weightsOf, type Net } from "./models.js";
 
 let folder: string;
@@ -24,7 +25,7 @@ interface Run {
 
 function newRun(precision: mp.PrecisionName, seed: number): Run {
   const scaler = precision === "16-mixed" ? { initScale: 2 ** 24, growthInterval: 3 } : undefined;
-  const fabric = new mp.Fabric({ accelerator: "cpu", precision, scaler });
+  const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR, precision, scaler });
   const net = makeNet(seed);
   const [model, optimizer] = fabric.setup(net, new mp.AdamW(net.parameters(), { lr: 0.01 }));
   const scheduler = mp.lrScheduler.linear(optimizer, { warmupSteps: 2, totalSteps: 30 });
@@ -86,7 +87,7 @@ describe("Fabric.save and load", () => {
 
   it("returns what has no place in the state, and all of it without one", async () => {
     const file = path.join(folder, "rest.safetensors");
-    const fabric = new mp.Fabric({ accelerator: "cpu", precision: "16-mixed" });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR, precision: "16-mixed" });
     const net = makeNet();
     await fabric.save(file, { net, epoch: 3, notes: { a: [1, "b"] }, x: mp.tensor([1, 2]) });
     const state = { epoch: 0 };
@@ -103,7 +104,7 @@ describe("Fabric.save and load", () => {
   it("is for any precision: a scaler's state is taken where there is a scaler", async () => {
     const file = path.join(folder, "other.safetensors");
     const make = (precision: mp.PrecisionName): mp.Fabric =>
-      new mp.Fabric({ accelerator: "cpu", precision });
+      new mp.Fabric({ accelerator: TEST_ACCELERATOR, precision });
     const scaled = make("16-mixed");
     scaled.scaler!.loadStateDict({ ...scaled.scaler!.stateDict(), scale: 32 });
     const net = makeNet();
@@ -120,7 +121,7 @@ describe("Fabric.save and load", () => {
 
   it("names missing keys and loads nothing, unless it is not strict", async () => {
     const file = path.join(folder, "strict.safetensors");
-    const fabric = new mp.Fabric({ accelerator: "cpu" });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR });
     const [saved, target] = [makeNet(1), makeNet(2)];
     await fabric.save(file, { net: saved });
     const before = weightsOf(target);
@@ -138,7 +139,7 @@ describe("Fabric.save and load", () => {
 
   it("saves what a filter lets through", async () => {
     const file = path.join(folder, "filter.safetensors");
-    const fabric = new mp.Fabric({ accelerator: "cpu" });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR });
     const net = makeNet(1);
     const filter = { net: (name: string) => name.startsWith("second.") };
     await fabric.save(file, { net, epoch: 1 }, { filter });
@@ -153,7 +154,7 @@ describe("Fabric.save and load", () => {
 
   it("refuses what cannot be saved, before it writes", async () => {
     const file = path.join(folder, "bad.safetensors");
-    const fabric = new mp.Fabric({ accelerator: "cpu" });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR });
     const net = makeNet();
     const save = (state: unknown, filter?: unknown): Promise<void> =>
       fabric.save(file, state as Record<string, unknown>, { filter: filter as undefined });
@@ -167,7 +168,7 @@ describe("Fabric.save and load", () => {
   });
 
   it("loads one module or optimizer by itself", async () => {
-    const fabric = new mp.Fabric({ accelerator: "cpu" });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR });
     const file = path.join(folder, "raw.safetensors");
     const [saved, target] = [makeNet(1), makeNet(2)];
     await mp.saveSafetensors(file, saved.stateDict());

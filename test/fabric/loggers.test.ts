@@ -4,6 +4,7 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_ACCELERATOR } from "../helpers/devices.js";
 
 let root: string;
 beforeAll(() => {
@@ -107,7 +108,7 @@ describe("Fabric.log", () => {
     const loggers = [1, 2].map((id): mp.Logger => ({
       logMetrics: (metrics, step) => rows.push([id, metrics, step]),
     }));
-    const fabric = new mp.Fabric({ accelerator: "cpu", loggers });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR, loggers });
     fabric.log("loss", mp.tensor(0.5), 3);
     fabric.logDict({ a: 1, b: mp.tensor([2]) });
     expect(rows).toEqual([
@@ -121,14 +122,14 @@ describe("Fabric.log", () => {
   });
 
   it("does nothing without loggers, but there is none to ask for", () => {
-    const fabric = new mp.Fabric({ accelerator: "cpu" });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR });
     fabric.log("loss", 1);
     expect(() => fabric.logger).toThrow(mp.ArgumentError);
   });
 
   it("writes a CSV file", () => {
     const logger = new mp.CSVLogger(root, { name: "fabric" });
-    const fabric = new mp.Fabric({ accelerator: "cpu", loggers: logger });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR, loggers: logger });
     fabric.log("loss", mp.tensor(0.25), 0);
     logger.save();
     expect(read(logger)).toBe("loss,step\n0.25,0\n");

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_ACCELERATOR, TEST_DEVICE } from "../helpers/devices.js";
 import { batch, makeNet, Net, weightsOf } from "./models.js";
 
-const CPU = { accelerator: "cpu" } as const;
+const DEVICE = { accelerator: TEST_ACCELERATOR } as const;
 
 interface Expected {
   precision: mp.PrecisionName;
@@ -51,7 +52,7 @@ const MODES: Expected[] = [
 describe("Fabric precision", () => {
   it.each(MODES)("$precision: dtypes in the forward pass", (expected) => {
     const { precision, output, scaled, ...seen } = expected;
-    const fabric = new mp.Fabric({ ...CPU, precision });
+    const fabric = new mp.Fabric({ ...DEVICE, precision });
     const net = makeNet();
     const model = fabric.setup(net);
     const out = model.forward(batch(0).x);
@@ -66,7 +67,7 @@ describe("Fabric precision", () => {
 
   it.each(MODES)("$precision: gradients have the parameters' dtype, and a step works", (mode) => {
     const fabric = new mp.Fabric({
-      ...CPU,
+      ...DEVICE,
       precision: mode.precision,
       scaler: mode.scaled ? { initScale: 256 } : undefined,
     });
@@ -99,7 +100,7 @@ describe("Fabric precision", () => {
         return inputs;
       }
     }
-    const fabric = new mp.Fabric({ ...CPU, precision: mode.precision });
+    const fabric = new mp.Fabric({ ...DEVICE, precision: mode.precision });
     const echo = new Echo();
     const model = fabric.setup(echo);
     const double = mp.ones([1], { dtype: "float64" });
@@ -142,14 +143,14 @@ describe("Fabric precision", () => {
         return x;
       }
     }
-    const model = new mp.Fabric({ ...CPU, precision: "bf16-mixed" }).setup(new Same());
+    const model = new mp.Fabric({ ...DEVICE, precision: "bf16-mixed" }).setup(new Same());
     const input = { ids: mp.ones([1], { dtype: "int64" }), options: { deep: [1, 2] } };
     expect(model.forward(input)).toBe(input);
     expect(seen[0]).toBe(input);
   });
 
   it("gives gradients to float64 inputs of a float16 model", () => {
-    const fabric = new mp.Fabric({ ...CPU, precision: "bf16-true" });
+    const fabric = new mp.Fabric({ ...DEVICE, precision: "bf16-true" });
     const model = fabric.setup(makeNet());
     const x = mp.ones([2, 4], { dtype: "float64", requiresGrad: true });
     fabric.backward(model.forward(x).sum());
@@ -157,7 +158,7 @@ describe("Fabric precision", () => {
   });
 
   it.each(MODES)("$precision: autocast() is the forward's region, without conversions", (mode) => {
-    const fabric = new mp.Fabric({ ...CPU, precision: mode.precision });
+    const fabric = new mp.Fabric({ ...DEVICE, precision: mode.precision });
     const x = mp.ones([2, 2]);
     const low = mode.precision.endsWith("mixed") ? mode.hidden : "float32";
     const [dtype, enabled] = fabric.autocast(() => [mp.matmul(x, x).dtype, mp.isAutocastEnabled()]);
@@ -166,7 +167,7 @@ describe("Fabric precision", () => {
   });
 
   it("16-mixed is float16 on the CPU, too", () => {
-    const fabric = new mp.Fabric({ ...CPU, precision: "16-mixed" });
+    const fabric = new mp.Fabric({ ...DEVICE, precision: "16-mixed" });
     expect(fabric.autocast(() => mp.getAutocastDtype())).toBe("float16");
     expect(fabric.scaler!.getScale()).toBe(65536);
   });
@@ -177,11 +178,11 @@ describe("Fabric precision", () => {
     [64, "64-true"],
     [undefined, "32-true"],
   ])("takes the alias %j", (precision, name) => {
-    expect(new mp.Fabric({ ...CPU, precision: precision as "16" }).precision).toBe(name);
+    expect(new mp.Fabric({ ...DEVICE, precision: precision as "16" }).precision).toBe(name);
   });
 
   it("makes modules and tensors in the precision's dtype", () => {
-    const fabric = new mp.Fabric({ ...CPU, precision: "bf16-true" });
+    const fabric = new mp.Fabric({ ...DEVICE, precision: "bf16-true" });
     const module = fabric.initModule(() => new Net());
     expect(module).toBeInstanceOf(Net);
     expect(module.first.weight.dtype).toBe("bfloat16");
@@ -192,7 +193,7 @@ describe("Fabric precision", () => {
     expect(made.dtype).toBe("bfloat16");
     expect(ids.dtype).toBe("int64");
     expect(() => fabric.initModule(() => 3 as unknown as Net)).toThrow(mp.ArgumentError);
-    const mixed = new mp.Fabric({ ...CPU, precision: "bf16-mixed" });
+    const mixed = new mp.Fabric({ ...DEVICE, precision: "bf16-mixed" });
     expect(mixed.initModule(() => new Net()).first.weight.dtype).toBe("float32");
   });
 });
@@ -227,8 +228,8 @@ describe("Fabric options", () => {
     [{ strategy: "single_device" }],
     [{}],
   ])("%j is one device", (options) => {
-    const fabric = new mp.Fabric({ accelerator: "cpu", ...options } as mp.FabricOptions);
-    expect(fabric.device).toBe("cpu");
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR, ...options } as mp.FabricOptions);
+    expect(fabric.device).toBe(TEST_DEVICE);
     const { worldSize, globalRank, localRank, nodeRank, isGlobalZero } = fabric;
     expect([worldSize, globalRank, localRank, nodeRank, isGlobalZero]).toEqual([1, 0, 0, 0, true]);
   });
@@ -251,8 +252,8 @@ describe("Fabric options", () => {
 
   it("takes a scaler, or options for one", () => {
     const scaler = new mp.GradScaler({ initScale: 4 });
-    expect(new mp.Fabric({ ...CPU, precision: 16, scaler }).scaler).toBe(scaler);
-    const fabric = new mp.Fabric({ ...CPU, precision: 16, scaler: { initScale: 8 } });
+    expect(new mp.Fabric({ ...DEVICE, precision: 16, scaler }).scaler).toBe(scaler);
+    const fabric = new mp.Fabric({ ...DEVICE, precision: 16, scaler: { initScale: 8 } });
     expect(fabric.scaler!.getScale()).toBe(8);
   });
 });

@@ -1,9 +1,11 @@
 import { describe, expect, it, vi } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_ACCELERATOR } from "../helpers/devices.js";
 import { batch, makeNet, Net } from "./models.js";
 
-const bf16 = (): mp.Fabric => new mp.Fabric({ accelerator: "cpu", precision: "bf16-mixed" });
+const bf16 = (): mp.Fabric =>
+  new mp.Fabric({ accelerator: TEST_ACCELERATOR, precision: "bf16-mixed" });
 
 describe("a module that was set up", () => {
   it("is a module, with the original's names and values", () => {
@@ -155,7 +157,7 @@ describe("setup", () => {
   });
 
   it("keeps parameters where optimizers have them", () => {
-    const fabric = new mp.Fabric({ accelerator: "cpu", precision: "16-true" });
+    const fabric = new mp.Fabric({ accelerator: TEST_ACCELERATOR, precision: "16-true" });
     const net = makeNet();
     const optimizer = new mp.SGD(net.parameters(), { lr: 0.1 });
     const [model] = fabric.setup(net, optimizer);
@@ -284,7 +286,7 @@ describe("one process", () => {
       { onStep: (...args: unknown[]) => calls.push(args) },
       { onEnd: () => calls.push("end") },
     ];
-    const own = new mp.Fabric({ accelerator: "cpu", callbacks });
+    const own = new mp.Fabric({ accelerator: TEST_ACCELERATOR, callbacks });
     own.call("onStep", 1, "a");
     own.call("onEnd");
     own.call("onNothing");
@@ -326,7 +328,7 @@ describe("seedEverything", () => {
       expect(mp.seedEverything(42)).toBe(42);
       expect(process.env[variable]).toBe("42");
       const first = mp.rand([3]).toArray();
-      new mp.Fabric({ accelerator: "cpu", seed: 42 });
+      new mp.Fabric({ accelerator: TEST_ACCELERATOR, seed: 42 });
       expect(mp.rand([3]).toArray()).toEqual(first);
     });
   });

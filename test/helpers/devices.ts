@@ -13,6 +13,9 @@ if (!["cpu", "cuda", "cuda-emulated"].includes(chosen)) {
 /** The full name of the device under test. */
 export const TEST_DEVICE: Device = chosen === "cpu" ? "cpu" : "cuda:0";
 
+/** The device under test as Fabric names it, its first device being meant. */
+export const TEST_ACCELERATOR = chosen === "cpu" ? "cpu" : "cuda";
+
 /** Whether a CUDA backend is under test, on a GPU or emulated. */
 export const ON_CUDA = chosen !== "cpu";
 

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_DEVICE } from "../helpers/devices.js";
 import { gradcheck } from "../helpers/gradcheck.js";
 import { elements } from "../helpers/golden.js";
 
@@ -69,7 +70,7 @@ describe("initial weights", () => {
   });
 
   it("have the dtype that is asked for", () => {
-    const options = { dtype: "float16", device: "cpu" } as const;
+    const options = { dtype: "float16", device: TEST_DEVICE } as const;
     const modules = [
       new nn.Linear(2, 3, options),
       new nn.Embedding(3, 2, options),
@@ -84,7 +85,7 @@ describe("initial weights", () => {
       expect(module.parameters().every(({ dtype }) => dtype === "float16")).toBe(true);
       expect(() => module.to("cuda:7")).toThrow(mp.DeviceError);
     }
-    expect(() => new nn.Linear(1, 1, { device: "cuda" })).toThrow(mp.DeviceError);
+    expect(() => new nn.Linear(1, 1, { device: "cuda:7" })).toThrow(mp.DeviceError);
     expect(() => new nn.Linear(1, 1, { dtype: "int8" })).toThrow(mp.GradError);
   });
 });
@@ -338,7 +339,7 @@ describe("autocast", () => {
       new nn.Linear(4, 3),
     );
     const dtypes: mp.DType[] = [];
-    const loss = mp.autocast({ device: "cpu", dtype: "bfloat16" }, () => {
+    const loss = mp.autocast({ device: TEST_DEVICE, dtype: "bfloat16" }, () => {
       let x: mp.Tensor = mp.randn([2, 4]);
       for (const module of model) {
         x = module.forward(x) as mp.Tensor;
@@ -356,7 +357,7 @@ describe("autocast", () => {
     const conv = new nn.Conv2d(1, 2, 2);
     const norm = new nn.BatchNorm2d(2);
     const attention = new nn.MultiheadAttention(4, 2);
-    mp.autocast({ device: "cpu", dtype: "bfloat16" }, () => {
+    mp.autocast({ device: TEST_DEVICE, dtype: "bfloat16" }, () => {
       expect(norm.forward(conv.forward(mp.randn([2, 1, 3, 3]))).dtype).toBe("bfloat16");
       const mask = mp.zeros([3, 3]);
       const [out, weights] = attention.forward(mp.randn([3, 1, 4]), undefined, undefined, {

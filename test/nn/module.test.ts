@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_DEVICE } from "../helpers/devices.js";
 import { elements } from "../helpers/golden.js";
 import { liveTensors } from "../helpers/memory.js";
 
@@ -272,7 +273,7 @@ describe("to", () => {
     expect(scale.requiresGrad).toBe(true);
     expect(scale.grad).toBe(grad);
     expect(grad.dtype).toBe("bfloat16");
-    block.to({ dtype: "float64", device: "cpu" }).to("cpu");
+    block.to({ dtype: "float64", device: TEST_DEVICE }).to(TEST_DEVICE);
     block.zeroGrad();
     block
       .forward(mp.ones([1, 2], { dtype: "float64" }))

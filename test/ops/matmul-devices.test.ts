@@ -68,11 +68,10 @@ describe("products are those of the CPU", () => {
   });
 
   it.each(["float32", "bfloat16"] as const)("with a bias in %s", (dtype) => {
-    expectEqualToCpu(mp.linear, [
-      values([2, 35, 20], dtype, 1),
-      values([70, 20], dtype, 2),
-      values([70], dtype, 3),
-    ]);
+    expectEqualToCpu(
+      (x, w, b) => mp.linear(x, w, b),
+      [values([2, 35, 20], dtype, 1), values([70, 20], dtype, 2), values([70], dtype, 3)],
+    );
   });
 
   it.each(["highest", "high", "medium"] as const)("at precision %s", (precision) => {

@@ -67,8 +67,69 @@ describe.skipIf(!ON_CUDA)("random numbers of the device", () => {
     });
   }
 
+  const { init } = mp.nn;
+  const INITIALIZERS: [string, (x: mp.Tensor) => mp.Tensor][] = [
+    ["uniform", (x) => init.uniform(x, { a: -2, b: 0.1 })],
+    ["normal", (x) => init.normal(x, { mean: -1, std: 3 })],
+    ["truncNormal", (x) => init.truncNormal(x, { std: 0.5, a: -1, b: 0.7 })],
+    ["constant", (x) => init.constant(x, 0.3)],
+    ["zeros", (x) => init.zeros(x)],
+    ["ones", (x) => init.ones(x)],
+    ["xavierUniform", (x) => init.xavierUniform(x, { gain: 1.3 })],
+    ["xavierNormal", (x) => init.xavierNormal(x)],
+    ["kaimingUniform", (x) => init.kaimingUniform(x, { a: Math.sqrt(5) })],
+    ["kaimingNormal", (x) => init.kaimingNormal(x, { mode: "fanOut", nonlinearity: "tanh" })],
+    ["orthogonal", (x) => init.orthogonal(x, { gain: 2 })],
+  ];
+
+  test.each(INITIALIZERS)("initial values: %s", (_, fill) => {
+    for (const dtype of FLOATS) {
+      for (const shape of [
+        [3, 5],
+        [33, 9, 3, 2],
+      ]) {
+        expectSameDraws(11, (device) => [fill(mp.empty(shape, { dtype, device }))]);
+        // Into memory that is not dense.
+        expectSameDraws(12, (device) => {
+          const whole = mp.zeros([...shape.slice(0, -1), 8], { dtype, device });
+          return [fill(whole.narrow(-1, 2, 5)), whole];
+        });
+      }
+      expectSameDraws(13, (device) => [init.eye(mp.empty([7, 4], { dtype, device }))]);
+    }
+  });
+
+  const { nn } = mp;
+  const MODULES: [string, (options: mp.nn.ParameterOptions) => mp.nn.Module][] = [
+    ["Linear", (options) => new nn.Linear(37, 19, options)],
+    ["Embedding", (options) => new nn.Embedding(101, 12, { ...options, paddingIdx: 3 })],
+    ["Conv2d", (options) => new nn.Conv2d(6, 9, 3, { ...options, groups: 3 })],
+    ["MultiheadAttention", (options) => new nn.MultiheadAttention(24, 3, options)],
+    ["TransformerEncoderLayer", (options) => new nn.TransformerEncoderLayer(16, 2, options)],
+    ["BatchNorm1d", (options) => new nn.BatchNorm1d(5, options)],
+  ];
+
+  test.each(MODULES)("initial weights of %s", (_, make) => {
+    for (const dtype of FLOATS) {
+      expectSameDraws(5, (device) => {
+        const module = make({ dtype, device });
+        return [...module.parameters(), ...module.buffers()];
+      });
+    }
+  });
+
+  test("a model trained on both devices drops the same elements, and counts on alike", () => {
+    const results = (["cpu", TEST_DEVICE] as const).map((device) => {
+      mp.manualSeed(31);
+      const layer = new nn.Dropout(0.4);
+      const masks = [1, 2, 3].map((i) => layer.forward(mp.ones([100 + i], { device })).toArray());
+      return { masks, state: mp.getRandomState(), next: mp.rand([9], { device }).toArray() };
+    });
+    expect(results[1]).toEqual(results[0]);
+  });
+
   test("whole numbers", () => {
-    for (const dtype of ["int64", "int32", "int8", "uint8", "float32"] as const) {
+    for (const dtype of ["int64", "int32", "int8", "uint8", ...FLOATS] as const) {
       for (const count of [1, 2, 3, 1003]) {
         expectSameDraws(count, (device) => [mp.randint(0, 100, [count], { dtype, device })]);
       }

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 
 import * as mp from "../../lib/index.js";
+import { TEST_DEVICE } from "../helpers/devices.js";
 
 const { Adam, AdamW, SGD } = mp.optim;
 
@@ -288,7 +289,7 @@ describe("step", () => {
     const a = leaf([1]);
     const optimizer = new AdamW([a], { lr: 0.5, weightDecay: 0 });
     give(a);
-    mp.autocast({ device: "cpu", dtype: "bfloat16" }, () => {
+    mp.autocast({ device: TEST_DEVICE, dtype: "bfloat16" }, () => {
       optimizer.step();
     });
     expect(optimizer.stateOf(a)!.expAvg!.dtype).toBe("float32");

@@ -1,5 +1,6 @@
 // `mixprec finetune`: one run, or with --compare one at every precision.
 
+import { cuda } from "../../core/memory.js";
 import { setNumThreads } from "../../native.js";
 import type { Device } from "../../dtype.js";
 import { resolveDevice } from "../device.js";
@@ -75,7 +76,10 @@ function describeJob({ options, device, texts, plan, data, terminal }: Job): voi
     `train   ${options.epochs} epochs, batches of ${options.batchSize}, AdamW at ` +
       `${options.learningRate}, seed ${options.seed}`,
   );
-  const where = device === "cpu" ? `cpu (${isa}, ${threads} threads)` : device;
+  const where =
+    device === "cpu"
+      ? `cpu (${isa}, ${threads} threads)`
+      : `${device} (${cuda.deviceProperties(device).name})`;
   writeLine(stdout, `device  ${where}`);
 }
 

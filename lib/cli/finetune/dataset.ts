@@ -51,13 +51,40 @@ export function numberClassesAs(names: readonly string[], dataset: TextDataset):
   return { ...dataset, labels: labels.map((label) => ids[label]!), labelNames: names };
 }
 
+/** Words of a long text: with punctuation and parts of words about 512 tokens or a few less. */
+const LONG_TEXT_WORDS = 400;
+
+/** Texts of at least `words` words, each several texts of one class after the other. */
+export function joinedTexts(dataset: TextDataset, words = LONG_TEXT_WORDS): TextDataset {
+  const texts: string[] = [];
+  const labels: number[] = [];
+  dataset.labelNames.forEach((_, label) => {
+    let parts: string[] = [];
+    let length = 0;
+    dataset.texts.forEach((text, i) => {
+      if (dataset.labels[i] !== label) return;
+      parts.push(text);
+      length += text.split(" ").length;
+      if (length < words) return;
+      texts.push(parts.join(" "));
+      labels.push(label);
+      parts = [];
+      length = 0;
+    });
+  });
+  return { ...dataset, texts, labels };
+}
+
 /**
- * Reads and splits the texts; the same seed gives the same split.
+ * Reads and splits the texts; the same seed gives the same split. With `full` the built-in reviews
+ * are joined to long texts.
  * @param headNames the classes of a head that is to be trained on, by id.
  * @throws DataError where the file is of no use.
  */
 export async function loadTexts(
-  options: Pick<FinetuneOptions, "data" | "textColumn" | "labelColumn" | "seed">,
+  options: Pick<FinetuneOptions, "data" | "textColumn" | "labelColumn" | "seed"> & {
+    readonly full?: boolean;
+  },
   headNames: readonly string[] | null = null,
 ): Promise<SplitTexts> {
   const { data, textColumn, labelColumn, seed } = options;
@@ -67,7 +94,15 @@ export async function loadTexts(
       : await loadTextDataset(data, { textColumn, labelColumn });
   const dataset = headNames === null ? read : numberClassesAs(headNames, read);
   const { labelNames } = dataset;
-  return { source: data ?? "built-in", labelNames, ...splitDataset(dataset, { ...SHARES, seed }) };
+  const parts = splitDataset(dataset, { ...SHARES, seed });
+  if (data !== null || options.full !== true)
+    return { source: data ?? "built-in", labelNames, ...parts };
+  // After the split, so that no review is in two parts.
+  const [train, validation, test] = [parts.train, parts.validation, parts.test].map((part) =>
+    joinedTexts(part),
+  );
+  const source = "built-in, joined to long texts";
+  return { source, labelNames, train: train!, validation: validation!, test: test! };
 }
 
 /**

@@ -4,6 +4,7 @@ import { TextTokenizer, type Split, type TextDataset } from "../../data/index.js
 import type { Device } from "../../dtype.js";
 import type { HubProgress } from "../../io/hub/index.js";
 import { classesOf, loadAny, type Classes } from "../../models/auto.js";
+import { DISTILBERT_BASE } from "../../models/distilbert-config.js";
 import {
   DistilBertForSequenceClassification,
   type ClassifierConfig,
@@ -30,7 +31,11 @@ export const BUILTIN_MODEL = {
 /** Entries at most of the vocabulary that is trained from the data. */
 const BUILTIN_VOCABULARY = 1000;
 
-const DEFAULT_LENGTH = { builtin: 64, pretrained: 128 };
+const DEFAULT_LENGTH = {
+  builtin: 64,
+  pretrained: 128,
+  full: DISTILBERT_BASE.maxPositionEmbeddings,
+};
 
 /** A model that can be made anew for each run, and what goes with it. */
 export interface ModelPlan {
@@ -49,7 +54,7 @@ export interface ModelPlan {
   readonly create: () => Promise<SequenceClassifier>;
 }
 
-type PlanOptions = Pick<FinetuneOptions, "model" | "revision" | "maxLength">;
+type PlanOptions = Pick<FinetuneOptions, "model" | "revision" | "full" | "maxLength">;
 
 /** The texts that a model is planned for. */
 type PlanTexts = Split<TextDataset> & { readonly labelNames: readonly string[] };
@@ -135,25 +140,35 @@ async function pretrainedPlan(
 }
 
 function builtinPlan(options: PlanOptions, texts: PlanTexts, device: Device): ModelPlan {
-  const maxLength = options.maxLength ?? DEFAULT_LENGTH.builtin;
+  const { full } = options;
+  const maxLength = options.maxLength ?? DEFAULT_LENGTH[full ? "full" : "builtin"];
   const tokenizer = TextTokenizer.train(texts.train.texts, {
-    vocabSize: BUILTIN_VOCABULARY,
+    vocabSize: full ? DISTILBERT_BASE.vocabSize : BUILTIN_VOCABULARY,
     modelMaxLength: maxLength,
   });
-  const sizes = {
-    ...BUILTIN_MODEL,
-    vocabSize: tokenizer.vocabSize,
-    maxPositionEmbeddings: maxLength,
-    padTokenId: tokenizer.padId,
-    numLabels: texts.labelNames.length,
-    labelNames: texts.labelNames,
-  };
+  const { labelNames } = texts;
+  const ofData = { padTokenId: tokenizer.padId, numLabels: labelNames.length, labelNames };
+  const { vocabSize, maxPositionEmbeddings } = DISTILBERT_BASE;
+  const sizes: Partial<DistilBertConfig> = full
+    ? {
+        ...ofData,
+        // Few texts fill no vocabulary of this size; the model has it all the same.
+        vocabSize,
+        maxPositionEmbeddings: Math.max(maxPositionEmbeddings, maxLength),
+      }
+    : {
+        ...BUILTIN_MODEL,
+        ...ofData,
+        vocabSize: tokenizer.vocabSize,
+        maxPositionEmbeddings: maxLength,
+      };
   const make = (): SequenceClassifier => new DistilBertForSequenceClassification(sizes, { device });
   const model = make();
   const { config, encoder } = model;
   const parameters = countParameters(model);
   model.dispose();
-  const made = { source: "built-in", tokenizer, encoder, config, parameters, maxLength };
+  const source = full ? "built-in, full size" : "built-in";
+  const made = { source, tokenizer, encoder, config, parameters, maxLength };
   return { ...made, replacedHead: null, notes: [], create: () => Promise.resolve(make()) };
 }
 

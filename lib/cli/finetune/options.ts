@@ -20,6 +20,8 @@ export interface FinetuneOptions {
   readonly model: string | null;
   /** Of a model on the hub: a branch, tag or commit; null for the main branch. */
   readonly revision: string | null;
+  /** Whether the built-in model has DistilBERT's full size, and the built-in texts its length. */
+  readonly full: boolean;
   /** What to run: one mode, or with `--compare` null for all of them. */
   readonly mode: Mode | null;
   readonly epochs: number;
@@ -37,8 +39,12 @@ export interface FinetuneOptions {
 /** Where a comparison writes to without `--out`. */
 export const REPORT_DIRECTORY = "mixprec-report";
 
-/** Learning rates that go with the models: from new weights, and from trained ones. */
-const LEARNING_RATES = { builtin: 1e-3, pretrained: 5e-5 };
+/** What goes with the models: a small new one, a new one of full size, and a trained one. */
+const DEFAULTS = {
+  builtin: { learningRate: 1e-3, batchSize: 16, padding: "longest" },
+  full: { learningRate: 1e-4, batchSize: 12, padding: "max-length" },
+  pretrained: { learningRate: 5e-5, batchSize: 16, padding: "longest" },
+} as const satisfies Record<string, { learningRate: number; batchSize: number; padding: Padding }>;
 
 interface RawOptions {
   data?: string;
@@ -46,13 +52,14 @@ interface RawOptions {
   labelColumn: string;
   model?: string;
   revision?: string;
+  full?: true;
   precision?: string;
   matmulPrecision?: string;
   epochs: number;
-  batchSize: number;
+  batchSize?: number;
   lr?: number;
   maxLength?: number;
-  padding: Padding;
+  padding?: Padding;
   seed: number;
   device: string;
   threads?: number;
@@ -70,6 +77,7 @@ is done, others stay.`;
 
 /** Declares the options on a command. */
 export function declareOptions(command: Command): Command {
+  const { builtin, full, pretrained } = DEFAULTS;
   return command
     .option("--data <file>", "labelled texts, .csv or .jsonl (default: the built-in reviews)")
     .option("--text-column <name>", "column of the texts", "text")
@@ -81,6 +89,11 @@ export function declareOptions(command: Command): Command {
         " (default: a small new one, its vocabulary trained from the data)",
     )
     .option("--revision <name>", "branch, tag or commit of a model on the hub (default: main)")
+    .option(
+      "--full",
+      "the new model in DistilBERT's full size, 66 million parameters, on texts of 512 tokens:" +
+        " for a GPU, on a CPU it takes hours",
+    )
     .option(
       "--precision <mode>",
       "32-true, 16-mixed, bf16-mixed, 16-true, bf16-true or 64-true (default: 32-true)",
@@ -95,23 +108,30 @@ export function declareOptions(command: Command): Command {
       wholeNumber({ least: 1, most: 10_000 }),
       3,
     )
-    .option("--batch-size <n>", "texts in a step", wholeNumber({ least: 1, most: 65_536 }), 16)
+    .option(
+      "--batch-size <n>",
+      `texts in a step (default: ${builtin.batchSize}, with --full ${full.batchSize})`,
+      wholeNumber({ least: 1, most: 65_536 }),
+    )
     .option(
       "--lr <rate>",
       "AdamW's learning rate, reached after a tenth of the steps and decaying to 0" +
-        ` (default: ${LEARNING_RATES.builtin}, with --model ${LEARNING_RATES.pretrained})`,
+        ` (default: ${builtin.learningRate}, with --full ${full.learningRate},` +
+        ` with --model ${pretrained.learningRate})`,
       positiveNumber,
     )
     .option(
       "--max-length <n>",
-      "tokens of a text at most, special ones included (default: 64, with" +
+      "tokens of a text at most, special ones included (default: 64, with --full 512, with" +
         " --model 128 or what the model takes)",
       wholeNumber({ least: 3, most: 65_536 }),
     )
     .addOption(
-      new Option("--padding <length>", "pad a batch to its longest text or to --max-length")
-        .choices(["longest", "max-length"])
-        .default("longest"),
+      new Option(
+        "--padding <length>",
+        "pad a batch to its longest text or to --max-length" +
+          ` (default: ${builtin.padding}, with --full ${full.padding})`,
+      ).choices(["longest", "max-length"]),
     )
     .option("--seed <n>", "decides weights, order, split and dropout", wholeNumber({ least: 0 }), 1)
     .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
@@ -170,19 +190,24 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
   if (!/^(auto|cpu|cuda(:\d{1,3})?)$/.test(raw.device)) {
     throw new UsageError(`--device: expected auto, cpu, cuda or cuda:N, got "${raw.device}"`);
   }
-  const { builtin, pretrained } = LEARNING_RATES;
+  if (raw.full === true && raw.model !== undefined) {
+    throw new UsageError("--full: does not go with --model, which has a size of its own");
+  }
+  const usual =
+    DEFAULTS[raw.full === true ? "full" : raw.model === undefined ? "builtin" : "pretrained"];
   return {
     data: raw.data ?? null,
     textColumn: raw.textColumn,
     labelColumn: raw.labelColumn,
     model: raw.model ?? null,
     revision: raw.revision ?? null,
+    full: raw.full === true,
     mode: compare ? null : modeOfOptions(raw.precision, raw.matmulPrecision),
     epochs: raw.epochs,
-    batchSize: raw.batchSize,
-    learningRate: raw.lr ?? (raw.model === undefined ? builtin : pretrained),
+    batchSize: raw.batchSize ?? usual.batchSize,
+    learningRate: raw.lr ?? usual.learningRate,
     maxLength: raw.maxLength ?? null,
-    padding: raw.padding,
+    padding: raw.padding ?? usual.padding,
     seed: raw.seed,
     device: raw.device as Device | "auto",
     threads: raw.threads ?? null,

@@ -22,6 +22,8 @@ export interface StepState {
 /** Shows what happens in a run. */
 export interface Progress {
   step(state: StepState): void;
+  /** What the run is going to take, told once. */
+  estimate(seconds: number, secondsPerStep: number): void;
   epoch(epoch: number, epochs: number, result: EpochResult, scale: number | null): void;
   /** Takes the bar off and leaves the terminal as it was; may be called repeatedly. */
   stop(): void;
@@ -38,10 +40,14 @@ export function formatLoss(loss: number): string {
   return Math.abs(loss) < 1e4 ? loss.toFixed(4) : loss.toExponential(2);
 }
 
+function pace(samplesPerSecond: number): string {
+  return `${samplesPerSecond.toFixed(samplesPerSecond < 10 ? 1 : 0)} samples/s`;
+}
+
 function details({ loss, scale, samplesPerSecond }: StepState): string {
   const parts = [`loss ${formatLoss(loss)}`];
   if (scale !== null) parts.push(`scale ${scale}`);
-  parts.push(`${samplesPerSecond.toFixed(0)} samples/s`);
+  parts.push(pace(samplesPerSecond));
   return parts.join("  ");
 }
 
@@ -59,8 +65,20 @@ function epochLine(
     `validation ${percent(validationAccuracy)}`,
   ];
   if (scale !== null) parts.push(`scale ${scale}`);
-  parts.push(`${samplesPerSecond.toFixed(0)} samples/s`, `${seconds.toFixed(1)} s`);
+  parts.push(pace(samplesPerSecond), `${seconds.toFixed(1)} s`);
   return parts.join("  ");
+}
+
+/** A time as one would say it. */
+export function formatDuration(seconds: number): string {
+  if (seconds < 90) return `${seconds.toFixed(0)} s`;
+  if (seconds < 90 * 60) return `${(seconds / 60).toFixed(0)} minutes`;
+  return `${(seconds / 3600).toFixed(1)} hours`;
+}
+
+function estimateLine(seconds: number, secondsPerStep: number): string {
+  const pace = secondsPerStep.toFixed(secondsPerStep < 10 ? 2 : 1);
+  return `  takes about ${formatDuration(seconds)} at ${pace} s a step`;
 }
 
 /** One line at the end of a run. */
@@ -105,6 +123,10 @@ function barProgress(stream: OutputStream, label: string): Progress {
         bar.start(state.steps, state.step, payload);
       } else bar.update(state.step, payload);
     },
+    estimate(seconds, secondsPerStep) {
+      stop();
+      writeLine(stream, estimateLine(seconds, secondsPerStep));
+    },
     epoch(epoch, epochs, result, scale) {
       stop();
       writeLine(stream, epochLine(epoch, epochs, result, scale));
@@ -124,6 +146,9 @@ function lineProgress(stream: OutputStream, quietMilliseconds: number): Progress
       if (performance.now() - last < quietMilliseconds) return;
       const { epoch, epochs, step, steps } = state;
       write(`  epoch ${epoch}/${epochs}  step ${step}/${steps}  ${details(state)}`);
+    },
+    estimate(seconds, secondsPerStep) {
+      write(estimateLine(seconds, secondsPerStep));
     },
     epoch(epoch, epochs, result, scale) {
       write(epochLine(epoch, epochs, result, scale));

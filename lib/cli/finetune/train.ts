@@ -42,6 +42,15 @@ export interface TrainedRun {
   readonly model: SequenceClassifier;
 }
 
+/** The first step reserves memory; by the end of this one the pace is known. */
+const PACE_STEPS = 3;
+
+/** Runs that take longer than this are told how long. */
+const LONG_RUN_SECONDS = 60;
+
+/** A forward pass alone, as a share of a step. */
+const FORWARD_SHARE = 1 / 3;
+
 /** Share of the steps in which the learning rate rises from 0. */
 const WARMUP = 0.1;
 
@@ -79,6 +88,7 @@ class Run {
   diverged: Divergence | null = null;
   seconds = 0;
   private samples = 0;
+  private firstStepSeconds = 0;
   private skippedSteps = 0;
   private peakMemoryBytes: number | null = null;
   private readonly fabric: Fabric;
@@ -138,6 +148,17 @@ class Run {
     return withFloat32MatmulPrecision(this.mode.matmulPrecision, () => tidy(compute));
   }
 
+  /** Says how long the run is going to take, where that is long. */
+  private foretell(): void {
+    const { data, options, progress, loader } = this;
+    const perStep = (this.seconds - this.firstStepSeconds) / (PACE_STEPS - 1);
+    const batches = (samples: readonly Sample[]): number =>
+      Math.ceil(samples.length / options.batchSize);
+    const forward = options.epochs * batches(data.validation) + batches(data.test);
+    const total = perStep * (options.epochs * loader.length + FORWARD_SHARE * forward);
+    if (total > LONG_RUN_SECONDS) progress.estimate(total, perStep);
+  }
+
   /** One pass over the training set; false where the run diverged in it. */
   async trainEpoch(epoch: number): Promise<boolean> {
     const { options, loader } = this;
@@ -151,6 +172,8 @@ class Run {
       const state = this.step(batch, epoch);
       this.seconds += (performance.now() - start) / 1000;
       this.samples += batch.labels.length;
+      if (this.losses.length === 1) this.firstStepSeconds = this.seconds;
+      if (this.losses.length === PACE_STEPS) this.foretell();
       if (this.diverged !== null) return false;
       right += state.right;
       lossSum += state.loss;

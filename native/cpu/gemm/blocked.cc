@@ -8,6 +8,7 @@
 
 #include "cpu/pages.h"
 #include "cpu/thread_pool.h"
+#include "finish.h"
 #include "plan.h"
 
 namespace mixprec::cpu {
@@ -84,7 +85,8 @@ class Region {
     // Sums build up in the output itself where it can hold them.
     const StoreTarget<Acc>& target = plan.target;
     const bool same_type = target.dtype == (sizeof(Acc) == 8 ? DType::kFloat64 : DType::kFloat32);
-    in_place_ = same_type && (target.beta == 0 || (target.beta == 1 && target.alpha == 1));
+    in_place_ = plan.epilogue == nullptr && same_type &&
+                (target.beta == 0 || (target.beta == 1 && target.alpha == 1));
     finish_ = !in_place_ || target.alpha != 1 || target.bias != nullptr;
   }
 
@@ -96,9 +98,13 @@ class Region {
     const int64_t lhs_group =
         (plan_.lhs.extent_stride == 1 ? kSharedPanels : 1) * kernels_.tile_rows;
     const int64_t slack = 2 * kernels_.vector_width;
-    const bool sums = !in_place_ && depth_ < plan_.K;
+    // Of the whole region where K is taken in several passes, of the panel at hand where an
+    // epilogue needs rows that are longer than those of a tile.
+    const bool region_sums = !in_place_ && depth_ < plan_.K;
+    const bool sums = region_sums || plan_.epilogue != nullptr;
+    const int64_t sums_rows = region_sums ? round_up(rows, kernels_.tile_rows) : kernels_.tile_rows;
     const int64_t sums_stride = round_up(cols, kernels_.tile_cols);
-    const int64_t sums_size = sums ? round_up(rows, kernels_.tile_rows) * sums_stride : 0;
+    const int64_t sums_size = sums ? sums_rows * sums_stride : 0;
     const int64_t unit = 64 / static_cast<int64_t>(sizeof(Acc));
     const int64_t rhs_at = round_up(lhs_size + slack, unit);
     const int64_t sums_at = rhs_at + round_up(rhs_size + slack, unit);
@@ -119,7 +125,6 @@ class Region {
       pass.k = std::min(depth_, plan_.K - k0);
       pass.first = k0 == 0;
       pass.last = k0 + depth_ >= plan_.K;
-      pass.sums = sums ? lhs_panels + sums_at : nullptr;
       pass.sums_stride = sums_stride;
       for (int64_t j0 = 0; j0 < cols; j0 += block_cols) {
         const int64_t n = std::min(block_cols, cols - j0);
@@ -130,11 +135,15 @@ class Region {
           if (j0 == 0 && i % lhs_group == 0) {
             kernels_.pack_lhs(lhs.at(row + i, k0), std::min(lhs_group, rows - i), pass.k, panel);
           }
+          if (sums) pass.sums = lhs_panels + sums_at + (region_sums ? i * sums_stride : 0);
           for (int64_t j = 0; j < n; j += kernels_.tile_cols) {
             const int64_t width = std::min<int64_t>(kernels_.tile_cols, n - j);
             const bool fetch = j == 0 && j0 > 0 && i + m < rows;
             tile(pass, target, panel, rhs_panels + j * pass.k, fetch ? m * pass.k : 0, i, m, j0 + j,
                  width);
+          }
+          if (sums && pass.last) {
+            store_rows(plan_, target.at(i, j0), m, n, pass.sums + j0, sums_stride);
           }
         }
       }
@@ -145,7 +154,7 @@ class Region {
   struct Pass {
     int64_t k;
     bool first, last;
-    Acc* sums;  // where sums build up when the output cannot hold them, or null
+    Acc* sums = nullptr;  // of the panel's rows, where the output cannot hold them
     int64_t sums_stride;
   };
 
@@ -158,10 +167,7 @@ class Region {
                              accumulate);
     };
     if (pass.sums != nullptr) {
-      Acc* const sums = pass.sums + row * pass.sums_stride + col;
-      multiply(sums, pass.sums_stride, !pass.first);
-      if (pass.last) kernels_.store(target, rows, cols, sums, pass.sums_stride);
-      return;
+      return multiply(pass.sums + col, pass.sums_stride, !pass.first);
     }
     alignas(64) Acc buffer[kMaxTileRows * kMaxTileCols];
     if (!in_place_) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/errors.h"
+#include "finish.h"
 #include "integer.h"
 #include "plan.h"
 
@@ -84,7 +85,7 @@ void store_without_product(const GemmPlan<Acc>& plan) {
   for (int64_t batch = 0; batch < plan.batch; ++batch) {
     StoreTarget<Acc> target = plan.target;
     target.out += batch * plan.out_batch_stride;
-    gemm_kernels<Acc>().store(target, plan.M, plan.N, zeros.data(), 0);
+    store_rows(plan, target, plan.M, plan.N, zeros.data(), 0);
   }
 }
 
@@ -124,11 +125,14 @@ void multiply_floats(const GemmDesc& desc) {
   plan.target.alpha = static_cast<Acc>(desc.alpha);
   plan.target.beta = static_cast<Acc>(desc.beta);
   plan.target.bias = desc.bias == nullptr ? nullptr : bias.data();
+  if (!desc.epilogue.is_plain()) plan.epilogue = &desc.epilogue;
   if (desc.K == 0) return store_without_product(plan);
   const bool rhs_dense = plan.rhs.k_stride == 1 || plan.rhs.extent_stride == 1;
   if ((plan.M == 1 && rhs_dense) || transpose_column(plan, bias)) return multiply_vector(plan);
   multiply_blocked(plan);
 }
+
+void multiply(const GemmDesc& given);
 
 // The batches of a product one by one.
 void multiply_each(const GemmDesc& desc) {
@@ -140,18 +144,21 @@ void multiply_each(const GemmDesc& desc) {
         static_cast<const char*>(desc.lhs.data) + at * desc.lhs.outer_stride * item(desc.lhs.dtype);
     one.rhs.data =
         static_cast<const char*>(desc.rhs.data) + at * desc.rhs.outer_stride * item(desc.rhs.dtype);
-    one.out = static_cast<char*>(desc.out) + at * desc.out_outer_stride * item(desc.out_dtype);
-    gemm(one);
+    const int64_t offset = at * desc.out_outer_stride * item(desc.out_dtype);
+    one.out = static_cast<char*>(desc.out) + offset;
+    one.epilogue = desc.epilogue.moved(offset);
+    multiply(one);
   }
 }
 
-}  // namespace
-
-void gemm(const GemmDesc& given) {
+void multiply(const GemmDesc& given) {
   if (given.outer != 1) return multiply_each(given);
   if (given.M == 0 || given.N == 0 || given.batch == 0) return;
   const GemmDesc desc = with_batch_as_rows(given);
-  if (!is_floating(desc.out_dtype)) return multiply_integers(desc);
+  if (!is_floating(desc.out_dtype)) {
+    check(desc.epilogue.is_plain(), "gemm got an epilogue for integers");
+    return multiply_integers(desc);
+  }
   const bool any_double = desc.lhs.dtype == DType::kFloat64 || desc.rhs.dtype == DType::kFloat64 ||
                           desc.out_dtype == DType::kFloat64;
   if (!any_double) return multiply_floats<float>(desc);
@@ -159,6 +166,13 @@ void gemm(const GemmDesc& given) {
             desc.out_dtype == DType::kFloat64,
         "gemm takes float64 with float64 only");
   multiply_floats<double>(desc);
+}
+
+}  // namespace
+
+void gemm(const GemmDesc& desc) {
+  multiply(desc);
+  if (desc.epilogue.column_sums != nullptr) sum_columns(desc);
 }
 
 }  // namespace mixprec::cpu

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "core/gemm_desc.h"
 #include "kernels.h"
 
 namespace mixprec::cpu {
@@ -19,6 +20,8 @@ struct GemmPlan {
   int64_t rhs_batch_stride;
   int64_t out_batch_stride;
   StoreTarget<Acc> target;
+  // What follows, or null where values are stored as they are; its tensors lie as target.out does.
+  const GemmEpilogue* epilogue = nullptr;
 };
 
 // A product by packed panels, for any shape with K > 0.

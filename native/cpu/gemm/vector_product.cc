@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/thread_pool.h"
+#include "finish.h"
 #include "plan.h"
 
 namespace mixprec::cpu {
@@ -47,7 +48,7 @@ void multiply_vector(const GemmPlan<Acc>& plan) {
       (rows_dense ? kernels.matrix_vector : kernels.vector_matrix)(rhs, cols, plan.K, x, y);
       StoreTarget<Acc> target = plan.target.at(0, col);
       target.out += batch * plan.out_batch_stride;
-      kernels.store(target, 1, cols, y, cols);
+      store_rows(plan, target, 1, cols, y, cols);
     }
   };
   const int64_t tasks = plan.batch * stripes;

@@ -183,6 +183,8 @@ Code device_properties(int device, DeviceProperties* properties) {
   properties->threads_per_multiprocessor = 2048;
   properties->shared_bytes_per_block = emulator::SharedMemory::kCapacity;
   properties->l2_bytes = size_t{4} << 20;
+  properties->clock_hz = 1.7e9;
+  properties->memory_bytes_per_second = 1e11;
   return kSuccess;
 }
 

@@ -2,6 +2,8 @@
 // epilogue of GemmDesc asks for. Everything is a run-time value, uniform over the grid.
 #pragma once
 
+#include <algorithm>
+
 #include "core/gemm_desc.h"
 #include "core/pointwise.h"
 #include "cuda/kernels/element.h"
@@ -48,6 +50,18 @@ EpilogueArgs<Acc> epilogue_args(const GemmDesc& desc) {
   args.multiplier = desc.epilogue.multiplier;
   args.residual = desc.epilogue.residual;
   return args;
+}
+
+// Whether rows of out, and of what lies as it does, can be taken `count` neighbours at a time.
+inline bool is_aligned_to(const GemmDesc& desc, int count) {
+  const int64_t strides = desc.out_row_stride | desc.out_batch_stride | desc.out_outer_stride;
+  const size_t bytes = std::min<size_t>(16, item_size(desc.out_dtype) * static_cast<size_t>(count));
+  const GemmEpilogue& epilogue = desc.epilogue;
+  const uintptr_t addresses = reinterpret_cast<uintptr_t>(desc.out) |
+                              reinterpret_cast<uintptr_t>(epilogue.aux) |
+                              reinterpret_cast<uintptr_t>(epilogue.multiplier) |
+                              reinterpret_cast<uintptr_t>(epilogue.residual);
+  return strides % count == 0 && addresses % bytes == 0;
 }
 
 // Whole numbers wrap around, which only unsigned arithmetic promises.

@@ -2,14 +2,20 @@
 
 #include "core/matmul.h"
 
+#include "choose.h"
 #include "cuda/tensors.h"
+#include "families.h"
+#include "finish.h"
 #include "gemm.h"
 
 namespace mixprec::cuda {
 
-void gemm(CudaBackend& backend, const GemmDesc& desc) {
-  if (desc.M == 0 || desc.N == 0 || desc.batch == 0 || desc.outer == 0) return;
-  simt_gemm(backend, with_batch_as_rows(desc));
+void gemm(CudaBackend& backend, const GemmDesc& given) {
+  if (given.M > 0 && given.N > 0 && given.batch > 0 && given.outer > 0) {
+    const GemmDesc desc = with_batch_as_rows(given);
+    run_gemm(backend, desc, choose_gemm(backend, desc));
+  }
+  if (given.epilogue.column_sums != nullptr) sum_columns(backend, given);
 }
 
 void CudaBackend::matmul(const OpCall& call) {

@@ -7,8 +7,11 @@
 
 #include "cuda/kernels/elementwise.h"
 #include "cuda/ptx/barrier.h"
+#include "cuda/tensors.h"
 #include "epilogue.h"
+#include "finish.h"
 #include "gemm.h"
+#include "simt_tile.h"
 
 namespace mixprec::cuda {
 namespace {
@@ -251,9 +254,7 @@ void multiply(CudaBackend& backend, const GemmDesc& desc) {
   args.alpha = static_cast<Acc>(desc.alpha);
   args.beta = static_cast<Acc>(desc.beta);
   if constexpr (std::is_same_v<Acc, float>) {
-    // Large tiles read less, but have to be enough to keep the device busy.
-    const int64_t tiles = ((desc.M + 127) / 128) * ((desc.N + 127) / 128) * args.batches;
-    if (desc.M > 64 && desc.N > 64 && tiles >= backend.properties().multiprocessors) {
+    if (simt_tile(desc, backend.properties()) == 128) {
       return launch_product<Acc, 128, 8>(backend, args);
     }
   }
@@ -263,6 +264,11 @@ void multiply(CudaBackend& backend, const GemmDesc& desc) {
 }  // namespace
 
 void simt_gemm(CudaBackend& backend, const GemmDesc& desc) {
+  if (!desc.epilogue.is_plain()) {
+    const Scratch sums(backend, sums_bytes(desc, 1));
+    simt_gemm(backend, product_into(desc, sums.data()));
+    return finish_sums(backend, desc, sums.data(), 1);
+  }
   by_compute_type(desc.out_dtype, [&](auto tag) {
     using Acc = typename decltype(tag)::type;
     const bool fits = is_vector_dtype<Acc>(desc.lhs.dtype) &&

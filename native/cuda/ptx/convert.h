@@ -12,6 +12,9 @@ namespace mixprec::cuda::ptx {
 inline float widen(Float16 value) { return to_float(value); }
 inline Float16 narrow_f16(float value) { return to_float16(value); }
 inline BFloat16 narrow_bf16(float value) { return to_bfloat16(value); }
+inline uint32_t narrow_bf16_pair(float low, float high) {
+  return to_bfloat16(low).bits | static_cast<uint32_t>(to_bfloat16(high).bits) << 16;
+}
 
 #else
 
@@ -29,6 +32,12 @@ MIXPREC_DEVICE BFloat16 narrow_bf16(float value) {
   BFloat16 narrow;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(narrow.bits) : "f"(value));
   return narrow;
+}
+// Two in one register, as tensor cores take them.
+MIXPREC_DEVICE uint32_t narrow_bf16_pair(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
 }
 
 #endif

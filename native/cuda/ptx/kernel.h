@@ -34,6 +34,7 @@
 #define MIXPREC_DYNAMIC_SHARED(name) \
   unsigned char* const name = ::mixprec::cuda::emulator::current_block().shared.dynamic()
 #define MIXPREC_UNROLL
+#define MIXPREC_ROLLED
 
 namespace mixprec::cuda::ptx {
 
@@ -57,6 +58,8 @@ T* shared_variable(const void* site) {
 #define MIXPREC_SHARED(name, ...) __shared__ std::type_identity_t<__VA_ARGS__> name
 #define MIXPREC_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 #define MIXPREC_UNROLL _Pragma("unroll")
+// A loop whose code is to be there once.
+#define MIXPREC_ROLLED _Pragma("unroll 1")
 
 #endif
 

@@ -55,5 +55,13 @@ MIXPREC_DEVICE T ld_constant(const T* address) {
 #endif
 }
 
+// Brings the line of 128 bytes around `address` into the second-level cache (PTX ISA 9.7.9.15
+// prefetch).
+MIXPREC_DEVICE void prefetch_line([[maybe_unused]] const void* address) {
+#if !defined(MIXPREC_CUDA_EMULATED)
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+#endif
+}
+
 }  // namespace ptx
 }  // namespace mixprec::cuda

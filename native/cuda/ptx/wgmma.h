@@ -96,6 +96,10 @@ void wgmma(WgmmaSum<T> (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b, bool ac
   emulator::warpgroup().issue(emulator::machine().thread(), shape, operands);
 }
 
+// After the wait for products that add to `d`: no use of it moves up before this.
+template <class Sum, int kCount>
+void wgmma_registers(Sum (&)[kCount]) {}
+
 // A warpgroup gives registers back, or gets more: kCount is a multiple of 8 from 24 to 256 (PTX ISA
 // 9.7.19.5 setmaxnreg). The kernel needs __launch_bounds__(threads, 1).
 template <int kCount>
@@ -116,6 +120,17 @@ MIXPREC_DEVICE void wgmma_commit_group() {
 template <int kPending>
 MIXPREC_DEVICE void wgmma_wait_group() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+template <class Sum, int kCount>
+MIXPREC_DEVICE void wgmma_registers(Sum (&d)[kCount]) {
+  MIXPREC_UNROLL
+  for (int i = 0; i < kCount; ++i) {
+    if constexpr (std::is_same_v<Sum, float>) {
+      asm volatile("" : "+f"(d[i])::"memory");
+    } else {
+      asm volatile("" : "+r"(d[i])::"memory");
+    }
+  }
 }
 template <int kCount>
 MIXPREC_DEVICE void set_max_registers_dec() {

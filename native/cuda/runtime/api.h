@@ -50,6 +50,8 @@ struct DeviceProperties {
   int threads_per_multiprocessor = 0;
   size_t shared_bytes_per_block = 0;  // the most a kernel can ask for
   size_t l2_bytes = 0;
+  double clock_hz = 0;  // the most that the multiprocessors run at; 0 where not known
+  double memory_bytes_per_second = 0;  // likewise
 };
 
 // Whether this is the emulator, which no figure may be reported from.

@@ -44,6 +44,13 @@ Code device_properties(int device, DeviceProperties* properties) {
   properties->threads_per_multiprocessor = found.maxThreadsPerMultiProcessor;
   properties->shared_bytes_per_block = found.sharedMemPerBlockOptin;
   properties->l2_bytes = static_cast<size_t>(found.l2CacheSize);
+  int clock_khz = 0, memory_khz = 0, bus_bits = 0;
+  cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, device);
+  cudaDeviceGetAttribute(&memory_khz, cudaDevAttrMemoryClockRate, device);
+  cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, device);
+  properties->clock_hz = clock_khz * 1e3;
+  // Two transfers to a clock.
+  properties->memory_bytes_per_second = 2.0 * memory_khz * 1e3 * bus_bits / 8;
   return kSuccess;
 }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <string>
 
@@ -31,6 +32,8 @@ Discovery discover() {
   return found;
 }
 
+std::atomic<uint64_t> waits{0};
+
 int pinned_class(size_t bytes) { return std::bit_width(std::max(bytes, kSmallestPinned) - 1); }
 
 }  // namespace
@@ -47,6 +50,18 @@ void use_device(int device) {
   require(api::set_device(device), "choosing the device");
   current = device;
 }
+
+api::Code wait_for(api::Stream stream) {
+  waits.fetch_add(1, std::memory_order_relaxed);
+  return api::synchronize_stream(stream);
+}
+
+api::Code wait_for(api::Event event) {
+  waits.fetch_add(1, std::memory_order_relaxed);
+  return api::synchronize_event(event);
+}
+
+uint64_t host_waits() { return waits.load(std::memory_order_relaxed); }
 
 api::Event EventPool::take() {
   {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -16,6 +17,11 @@ int device_count(std::string* reason = nullptr);
 
 // Makes the device the one that this thread's API calls are for.
 void use_device(int device);
+
+// All waiting of the host for a device goes through these, which count it.
+api::Code wait_for(api::Stream stream);
+api::Code wait_for(api::Event event);
+uint64_t host_waits();
 
 // Events are made once and used again.
 class EventPool {

@@ -23,13 +23,13 @@ class Transfers::PinnedCopy final : public HostCopy {
       : owner_(owner), host_(host), pinned_(pinned), bytes_(bytes), done_(done) {}
   ~PinnedCopy() override {
     // An abandoned copy may still be on its way.
-    if (!arrived_) api::synchronize_event(done_);
+    if (!arrived_) wait_for(done_);
     owner_.pinned_.give_back(pinned_, bytes_);
     owner_.events_.give_back(done_);
   }
   void wait() override {
     use_device(owner_.device_);
-    require(api::synchronize_event(done_), "copying to the host");
+    require(wait_for(done_), "copying to the host");
     arrived_ = true;
     std::memcpy(host_, pinned_, bytes_);
   }
@@ -48,7 +48,7 @@ void Transfers::collect(bool wait) {
   while (!in_flight_.empty()) {
     const InFlight& oldest = in_flight_.front();
     if (!wait && api::query_event(oldest.done) == api::kNotReady) return;
-    if (wait) api::synchronize_event(oldest.done);
+    if (wait) wait_for(oldest.done);
     wait = false;
     pinned_.give_back(oldest.data, oldest.bytes);
     events_.give_back(oldest.done);
@@ -69,7 +69,7 @@ void Transfers::to_device(void* device, const void* host, size_t bytes) {
     if (pinned == nullptr) {
       // Pageable memory: the call itself waits until it was read.
       require(api::copy_to_device(to, from, count, stream_), "copying to the device");
-      require(api::synchronize_stream(stream_), "copying to the device");
+      require(wait_for(stream_), "copying to the device");
       continue;
     }
     std::memcpy(pinned, from, count);
@@ -109,7 +109,7 @@ std::unique_ptr<HostCopy> Transfers::start_to_host(void* host, const void* devic
   void* const pinned = bytes <= kMostPinned ? pinned_.take(bytes) : nullptr;
   if (pinned == nullptr) {
     require(api::copy_to_host(host, device, bytes, stream_), "copying to the host");
-    require(api::synchronize_stream(stream_), "copying to the host");
+    require(wait_for(stream_), "copying to the host");
     return nullptr;
   }
   const api::Event done = events_.take();
