@@ -65,6 +65,29 @@ export class CheckpointError extends MixprecError {
   }
 }
 
+/** Why a hub, or its cache, could not give what was asked for. */
+export type HubErrorCode =
+  | "ERR_HUB_BROKEN_FILE"
+  | "ERR_HUB_CACHE"
+  | "ERR_HUB_CONNECTION"
+  | "ERR_HUB_FILE_NOT_FOUND"
+  | "ERR_HUB_FORBIDDEN"
+  | "ERR_HUB_GATED"
+  | "ERR_HUB_OFFLINE"
+  | "ERR_HUB_RATE_LIMITED"
+  | "ERR_HUB_REPO_NOT_FOUND"
+  | "ERR_HUB_REVISION_NOT_FOUND"
+  | "ERR_HUB_SERVER"
+  | "ERR_HUB_UNAUTHORIZED"
+  | "ERR_HUB_UNSAFE_NAME";
+
+/** A download from a hub that failed; the message says what to do about it. */
+export class HubError extends MixprecError {
+  constructor(code: HubErrorCode, message: string, options?: MixprecErrorOptions) {
+    super(code, message, options);
+  }
+}
+
 /** Training data or a tokenizer that cannot be used. */
 export class DataError extends MixprecError {
   constructor(message: string, options?: MixprecErrorOptions) {

@@ -51,6 +51,8 @@ export {
   Optimizer,
   SGD,
 } from "./optim/index.js";
+export * as hub from "./io/hub/index.js";
+export type { HubOptions, HubProgress } from "./io/hub/index.js";
 export {
   inspectSafetensors,
   loadCheckpoint,
@@ -67,12 +69,34 @@ export type {
   Stateful,
 } from "./io/index.js";
 
-export { DistilBertForSequenceClassification, DistilBertModel } from "./models/index.js";
+export {
+  AutoModelForSequenceClassification,
+  BertForSequenceClassification,
+  BertModel,
+  DistilBertForSequenceClassification,
+  DistilBertModel,
+  resolvePretrained,
+  RobertaForSequenceClassification,
+  RobertaModel,
+  SequenceClassifier,
+} from "./models/index.js";
 export type {
+  AnySequenceClassifier,
+  BertConfig,
+  BodyOptions,
   ClassificationInputs,
   ClassificationOutput,
+  ClassifierConfig,
   DistilBertConfig,
+  EncoderFacts,
+  EncoderInputs,
+  EncoderOutput,
+  LoadReport,
+  Mismatch,
+  ModelFiles,
   PretrainedOptions,
+  ProblemType,
+  SaveOptions,
 } from "./models/index.js";
 export { autocast, getAutocastDtype, GradScaler, isAutocastEnabled } from "./amp/index.js";
 export type {

@@ -54,6 +54,8 @@ export const context = {
   /** What floating-point tensors are made as where nothing says otherwise. */
   defaultDtype: "float32" as FloatDType,
   matmulPrecision: "highest" as MatmulPrecision,
+  /** Whether modules draw the weights that they are made with. */
+  initialize: true,
   /** Where tensors are made that are not told where; another one runs the tests on a device. */
   defaultDevice: "cpu" as Device,
   /** Counter-based generator: the next fill starts at `offset` (in blocks of four 32-bit words). */
@@ -141,6 +143,23 @@ export function withDefaultDtype<T>(dtype: DType, fn: () => T): T {
     return result;
   } finally {
     context.defaultDtype = previous;
+  }
+}
+
+/**
+ * Runs a synchronous function in which `nn.init` draws no uniform or normal numbers, so that
+ * modules are made without the work: for weights that are about to be read from a file.
+ */
+export function withoutInitialization<T>(fn: () => T): T {
+  checkFunction(fn, "withoutInitialization");
+  const previous = context.initialize;
+  context.initialize = false;
+  try {
+    const result = fn();
+    rejectPromise(result, "withoutInitialization");
+    return result;
+  } finally {
+    context.initialize = previous;
   }
 }
 

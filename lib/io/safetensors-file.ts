@@ -1,11 +1,16 @@
-// Reading one safetensors file: its header alone, or its tensors, one at a time through one buffer.
+// Reading one safetensors file: its header alone, or its tensors, in pieces that go straight to the
+// device and dtype that are wanted. Mapping the file would save one copy, but a file that is cut
+// short while it is mapped ends the process.
 
 import { open, type FileHandle } from "node:fs/promises";
 
+import { noGrad } from "../core/context.js";
+import { outsideScopes, tidy } from "../core/scope.js";
 import type { Tensor } from "../core/tensor.js";
-import { isFloating, type Device, type DType } from "../dtype.js";
-import { CheckpointError, describe, MixprecError, ShapeError } from "../errors.js";
-import { fromBytes, to } from "../ops/index.js";
+import { isFloating, itemSize, type Device, type DType } from "../dtype.js";
+import { CheckpointError, describe, formatShape, MixprecError, ShapeError } from "../errors.js";
+import { copyFrom, empty, fromBytes, narrow, reshape } from "../ops/index.js";
+import { sameShape } from "../shape.js";
 import {
   readSafetensorsHeader,
   type SafetensorsEntry,
@@ -23,7 +28,8 @@ export interface LoadSafetensorsOptions {
 }
 
 const OP = "loadSafetensors";
-const MAX_READ = 2 ** 30;
+/** What is read at once. */
+const PIECE_BYTES = 2 ** 21;
 const MAX_LISTED = 10;
 
 /** Throws the CheckpointError of a file that cannot be loaded. */
@@ -63,15 +69,14 @@ export function readHeader(file: string): Promise<SafetensorsHeader> {
   return withFile(file, (handle) => Promise.resolve(readSafetensorsHeader(handle.fd, file)));
 }
 
-async function readInto(
+async function readPiece(
   handle: FileHandle,
   block: Uint8Array,
   position: number,
   file: string,
 ): Promise<void> {
   for (let at = 0; at < block.byteLength;) {
-    const length = Math.min(block.byteLength - at, MAX_READ);
-    const { bytesRead } = await handle.read(block, at, length, position + at);
+    const { bytesRead } = await handle.read(block, at, block.byteLength - at, position + at);
     if (bytesRead === 0) {
       failLoading(file, `truncated — expected ${block.byteLength} bytes at ${position}, got ${at}`);
     }
@@ -79,33 +84,108 @@ async function readInto(
   }
 }
 
-function checkBools(block: Uint8Array, name: string, file: string): void {
+function checkBools(block: Uint8Array, first: number, name: string, file: string): void {
   const wrong = block.findIndex((byte) => byte > 1);
   if (wrong < 0) return;
   failLoading(
     file,
-    `tensor ${describe(name)}: expected bytes 0 and 1, got ${block[wrong]!} at ${wrong}`,
+    `tensor ${describe(name)}: expected bytes 0 and 1, got ${block[wrong]!} at ${first + wrong}`,
   );
 }
 
-function place(
-  block: Uint8Array,
+/** Two buffers for pieces, which the files of one load share. */
+export class Scratch {
+  private buffers: readonly [Uint8Array, Uint8Array] = [new Uint8Array(0), new Uint8Array(0)];
+
+  /** Both, of at least so many bytes. */
+  of(bytes: number): readonly [Uint8Array, Uint8Array] {
+    if (this.buffers[0].byteLength < bytes) {
+      this.buffers = [new Uint8Array(bytes), new Uint8Array(bytes)];
+    }
+    return this.buffers;
+  }
+}
+
+/** A part of a tensor's elements, small enough that two of them are no burden. */
+interface Piece {
+  readonly entry: SafetensorsEntry;
+  readonly target: Tensor;
+  /** The first element, and how many. */
+  readonly first: number;
+  readonly count: number;
+}
+
+function* piecesOf(
+  targets: readonly (readonly [entry: SafetensorsEntry, target: Tensor])[],
+): Generator<Piece> {
+  for (const [entry, target] of targets) {
+    const most = PIECE_BYTES / itemSize(entry.dtype);
+    for (let first = 0; first < target.numel; first += most) {
+      yield { entry, target, first, count: Math.min(most, target.numel - first) };
+    }
+  }
+}
+
+/** Writes elements of a file into their place, cast to the target's dtype on its device. */
+function placePiece(block: Uint8Array, { entry, target, first, count }: Piece): void {
+  noGrad(() => {
+    tidy(() => {
+      const part = fromBytes(block, [count], { dtype: entry.dtype, device: target.device });
+      copyFrom(narrow(reshape(target, [target.numel]), 0, first, count), part);
+    });
+  });
+}
+
+/**
+ * Reads tensors in pieces into memory that is there already; the next piece is read while one is
+ * put in its place.
+ */
+async function fill(
+  handle: FileHandle,
+  dataOffset: number,
+  targets: readonly (readonly [entry: SafetensorsEntry, target: Tensor])[],
+  file: string,
+  scratch: Scratch,
+): Promise<void> {
+  // Sizes were checked against the length of the file: this is never more than is there.
+  const largest = targets.reduce((most, [{ begin, end }]) => Math.max(most, end - begin), 0);
+  const buffers = scratch.of(Math.min(largest, PIECE_BYTES));
+  const read = async (piece: Piece, turn: number): Promise<Uint8Array> => {
+    const width = itemSize(piece.entry.dtype);
+    const block = buffers[turn % 2 === 0 ? 0 : 1].subarray(0, piece.count * width);
+    await readPiece(handle, block, dataOffset + piece.entry.begin + piece.first * width, file);
+    return block;
+  };
+  const pieces = piecesOf(targets);
+  let next = pieces.next();
+  let reading = next.done === true ? null : read(next.value, 0);
+  for (let turn = 1; next.done !== true; turn++) {
+    const piece = next.value;
+    const block = await reading!;
+    next = pieces.next();
+    reading = next.done === true ? null : read(next.value, turn);
+    // Awaited in the next turn, which does not come where this one fails.
+    reading?.catch(() => undefined);
+    const { dtype, name } = piece.entry;
+    if (dtype === "bool") checkBools(block, piece.first, name, file);
+    placePiece(block, piece);
+  }
+}
+
+/** A tensor for an entry, as the options ask. */
+function makeTarget(
   entry: SafetensorsEntry,
   options: LoadSafetensorsOptions,
   file: string,
 ): Tensor {
-  let made: Tensor;
+  const dtype = (isFloating(entry.dtype) ? options.dtype : undefined) ?? entry.dtype;
   try {
-    made = fromBytes(block, entry.shape, { dtype: entry.dtype, device: options.device });
+    return outsideScopes(() => empty(entry.shape, { dtype, device: options.device }));
   } catch (cause) {
     // More dimensions than the library has.
     if (!(cause instanceof ShapeError)) throw cause;
     return failLoading(file, `tensor ${describe(entry.name)}: ${cause.message}`, cause);
   }
-  const dtype = isFloating(entry.dtype) ? options.dtype : undefined;
-  const converted = dtype === undefined ? made : to(made, dtype);
-  if (converted !== made) made.dispose();
-  return converted;
 }
 
 /** The entries that are wanted, in the order of their bytes. */
@@ -121,29 +201,51 @@ export function chooseEntries(
   return wanted.size === 0 ? chosen : failMissing(file, [...wanted]);
 }
 
-/** The tensors of one file. Where one fails, those before it are disposed. */
+/** The tensors of one file. Where one fails, all are disposed. */
 export async function loadFile(
   file: string,
   options: LoadSafetensorsOptions,
+  scratch = new Scratch(),
 ): Promise<[name: string, tensor: Tensor][]> {
   return withFile(file, async (handle) => {
     const header = readSafetensorsHeader(handle.fd, file);
-    const entries = chooseEntries(header, options.names, file);
-    const loaded: [string, Tensor][] = [];
+    const targets: [SafetensorsEntry, Tensor][] = [];
     try {
-      // Sizes were checked against the length of the file: this is never more than is there.
-      const largest = entries.reduce((most, { begin, end }) => Math.max(most, end - begin), 0);
-      const buffer = new Uint8Array(largest);
-      for (const entry of entries) {
-        const block = buffer.subarray(0, entry.end - entry.begin);
-        await readInto(handle, block, header.dataOffset + entry.begin, file);
-        if (entry.dtype === "bool") checkBools(block, entry.name, file);
-        loaded.push([entry.name, place(block, entry, options, file)]);
+      for (const entry of chooseEntries(header, options.names, file)) {
+        targets.push([entry, makeTarget(entry, options, file)]);
       }
-      return loaded;
+      await fill(handle, header.dataOffset, targets, file, scratch);
     } catch (cause) {
-      for (const [, tensor] of loaded) tensor.dispose();
+      for (const [, tensor] of targets) tensor.dispose();
       throw cause;
     }
+    return targets.map(([{ name }, tensor]) => [name, tensor]);
+  });
+}
+
+/**
+ * Reads tensors of one file into others of the same shapes, cast to their dtypes. Beside these, two
+ * pieces of a tensor are in memory.
+ * @throws CheckpointError where the file is broken, or lacks one or has it in another shape.
+ */
+export async function readFileInto(
+  file: string,
+  targets: ReadonlyMap<string, Tensor>,
+  scratch = new Scratch(),
+): Promise<void> {
+  await withFile(file, async (handle) => {
+    const header = readSafetensorsHeader(handle.fd, file);
+    const pairs = chooseEntries(header, targets.keys(), file).map((entry) => {
+      const target = targets.get(entry.name)!;
+      if (!sameShape(entry.shape, target.shape)) {
+        failLoading(
+          file,
+          `tensor ${describe(entry.name)}: expected shape ${formatShape(target.shape)}, got ` +
+            formatShape(entry.shape),
+        );
+      }
+      return [entry, target] as const;
+    });
+    await fill(handle, header.dataOffset, pairs, file, scratch);
   });
 }

@@ -207,6 +207,17 @@ function parseJson(bytes: Uint8Array, fail: Fail): Record<string, unknown> {
   return json;
 }
 
+const PICKLE =
+  "is a PyTorch file, which can run code when it is read, and is not read; convert it with " +
+  `python3 -c "import torch, safetensors.torch as s; s.save_file({k: v.contiguous().clone() for ` +
+  `k, v in torch.load('IN', weights_only=True).items()}, 'OUT.safetensors', {'format': 'pt'})"`;
+
+/** Whether a file begins as PyTorch writes them: a zip archive, or in old ones a pickle. */
+function isPickle(start: Uint8Array): boolean {
+  const [first, second] = start;
+  return (first === 0x50 && second === 0x4b) || (first === 0x80 && second! >= 2 && second! <= 5);
+}
+
 /** Checks the length field; `fileLength` bounds what may be read next. */
 function checkHeaderLength(length: Uint8Array, fileLength: number, fail: Fail): number {
   const claimed = new DataView(length.buffer, length.byteOffset, LENGTH_BYTES).getBigUint64(
@@ -214,6 +225,7 @@ function checkHeaderLength(length: Uint8Array, fileLength: number, fail: Fail): 
     true,
   );
   if (claimed > BigInt(MAX_HEADER_BYTES)) {
+    if (isPickle(length)) fail(PICKLE);
     fail(`header of ${claimed} bytes — expected at most ${MAX_HEADER_BYTES}`);
   }
   if (Number(claimed) > fileLength - LENGTH_BYTES) {

@@ -1,5 +1,5 @@
-// Tensors to and from safetensors files. One tensor at a time passes through memory, and a file
-// that is being written takes its name only when it is whole.
+// Tensors to and from safetensors files. A piece at a time passes through memory when they are
+// read, a tensor when they are written; a file being written takes its name when it is whole.
 
 import { Tensor } from "../core/tensor.js";
 import { checkDType, isFloating, type DType } from "../dtype.js";
@@ -7,9 +7,14 @@ import { ArgumentError, CheckpointError, describe } from "../errors.js";
 import { bytes } from "../ops/index.js";
 import { checkDevice } from "../core/device.js";
 import { writeFileAtomic } from "./atomic-write.js";
-import { loadFile, readHeader, type LoadSafetensorsOptions } from "./safetensors-file.js";
+import {
+  loadFile,
+  readFileInto,
+  readHeader,
+  type LoadSafetensorsOptions,
+} from "./safetensors-file.js";
 import { serializeSafetensorsHeader, type SafetensorsTensor } from "./safetensors-format.js";
-import { isIndexFile, loadSharded, readShardedHeader } from "./sharded.js";
+import { isIndexFile, loadSharded, readShardedHeader, readShardedInto } from "./sharded.js";
 
 export type { LoadSafetensorsOptions } from "./safetensors-file.js";
 
@@ -49,6 +54,18 @@ export async function loadSafetensors(
   }
   const load = isIndexFile(file) ? loadSharded : loadFile;
   return Object.fromEntries(await load(file, options));
+}
+
+/**
+ * Reads tensors of a safetensors file, or of those that an index lists, into tensors of the same
+ * shapes on any device, cast to their dtypes. No other tensor is made on the way.
+ * @throws CheckpointError as {@link loadSafetensors}, and where one is missing or of another shape.
+ */
+export async function readSafetensorsInto(
+  file: string,
+  targets: ReadonlyMap<string, Tensor>,
+): Promise<void> {
+  await (isIndexFile(file) ? readShardedInto : readFileInto)(file, targets);
 }
 
 /**

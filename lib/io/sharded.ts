@@ -12,7 +12,9 @@ import {
   failLoading,
   failMissing,
   loadFile,
+  readFileInto,
   readHeader,
+  Scratch,
   type LoadSafetensorsOptions,
 } from "./safetensors-file.js";
 import type { SafetensorsEntry, SafetensorsHeader } from "./safetensors-format.js";
@@ -53,6 +55,15 @@ function parseIndex(text: string, file: string): Map<string, string> {
   return shards;
 }
 
+/**
+ * Names of the files that an index lists, each once.
+ * @throws CheckpointError where it is no index, or names a file outside its directory.
+ */
+export async function shardsOf(file: string): Promise<string[]> {
+  const shards = await readIndex(file, undefined);
+  return shards.map(([shard]) => path.basename(shard));
+}
+
 /** What an index lists: by file, the names of the tensors that are wanted. */
 async function readIndex(
   file: string,
@@ -84,15 +95,28 @@ export async function loadSharded(
   options: LoadSafetensorsOptions,
 ): Promise<[name: string, tensor: Tensor][]> {
   const loaded: [string, Tensor][] = [];
+  const scratch = new Scratch();
   try {
     for (const [shard, names] of await readIndex(file, options.names)) {
-      loaded.push(...(await loadFile(shard, { ...options, names })));
+      loaded.push(...(await loadFile(shard, { ...options, names }, scratch)));
     }
   } catch (cause) {
     for (const [, tensor] of loaded) tensor.dispose();
     throw cause;
   }
   return loaded;
+}
+
+/** Reads tensors that an index lists into others; as {@link readFileInto}, file by file. */
+export async function readShardedInto(
+  file: string,
+  targets: ReadonlyMap<string, Tensor>,
+): Promise<void> {
+  const scratch = new Scratch();
+  for (const [shard, names] of await readIndex(file, targets.keys())) {
+    const own = new Map(names.map((name) => [name, targets.get(name)!]));
+    await readFileInto(shard, own, scratch);
+  }
 }
 
 /** The headers' entries of the tensors that an index lists. */

@@ -1,10 +1,18 @@
 // The configuration of a DistilBERT: the keys of Hugging Face's config.json that change the model.
 
-import { checkOptions } from "../core/options.js";
-import { ArgumentError, CheckpointError, describe } from "../errors.js";
+import {
+  checkHeads,
+  checkKey,
+  completeWith,
+  failConfig,
+  readConfig,
+  writeConfig,
+  type ClassifierConfig,
+  type NumberRule,
+} from "./classifier-config.js";
 
 /** What a DistilBERT for sequence classification is made of. */
-export interface DistilBertConfig {
+export interface DistilBertConfig extends ClassifierConfig {
   /** Number of token ids. */
   vocabSize: number;
   /** Longest sequence. */
@@ -25,7 +33,6 @@ export interface DistilBertConfig {
   initializerRange: number;
   layerNormEps: number;
   padTokenId: number;
-  numLabels: number;
 }
 
 /** DistilBERT base uncased: 66,955,010 parameters with two labels. */
@@ -43,32 +50,24 @@ export const DISTILBERT_BASE: Readonly<DistilBertConfig> = {
   layerNormEps: 1e-12,
   padTokenId: 0,
   numLabels: 2,
+  labelNames: null,
+  problemType: null,
 };
 
-const KEYS: Readonly<Partial<Record<keyof DistilBertConfig, string>>> = {
-  vocabSize: "vocab_size",
-  maxPositionEmbeddings: "max_position_embeddings",
-  dim: "dim",
-  nLayers: "n_layers",
-  nHeads: "n_heads",
-  hiddenDim: "hidden_dim",
-  dropout: "dropout",
-  attentionDropout: "attention_dropout",
-  seqClassifDropout: "seq_classif_dropout",
-  initializerRange: "initializer_range",
-  padTokenId: "pad_token_id",
-};
-
-const SIZES: readonly (keyof DistilBertConfig)[] = [
-  "vocabSize",
-  "maxPositionEmbeddings",
-  "dim",
-  "nLayers",
-  "nHeads",
-  "hiddenDim",
-  "numLabels",
-];
-const DROPOUTS = ["dropout", "attentionDropout", "seqClassifDropout"] as const;
+// Hugging Face's model has its layer norms' eps in the code.
+const WRITTEN = {
+  vocabSize: { key: "vocab_size", kind: "size" },
+  maxPositionEmbeddings: { key: "max_position_embeddings", kind: "size" },
+  dim: { key: "dim", kind: "size" },
+  nLayers: { key: "n_layers", kind: "size" },
+  nHeads: { key: "n_heads", kind: "size" },
+  hiddenDim: { key: "hidden_dim", kind: "size" },
+  padTokenId: { key: "pad_token_id", kind: "id" },
+  dropout: { key: "dropout", kind: "probability" },
+  attentionDropout: { key: "attention_dropout", kind: "probability" },
+  seqClassifDropout: { key: "seq_classif_dropout", kind: "probability" },
+  initializerRange: { key: "initializer_range", kind: "spread" },
+} as const satisfies Record<string, NumberRule>;
 
 /**
  * Fills what is left out with the base model's values.
@@ -76,36 +75,11 @@ const DROPOUTS = ["dropout", "attentionDropout", "seqClassifDropout"] as const;
  * for probabilities and spreads out of range.
  */
 export function completeConfig(config: Partial<DistilBertConfig>): DistilBertConfig {
-  checkOptions("DistilBert", config, Object.keys(DISTILBERT_BASE));
-  const given = Object.entries(config).filter(
-    ([, value]: [string, unknown]) => value !== undefined,
-  );
-  const complete = { ...DISTILBERT_BASE, ...Object.fromEntries(given) };
-  const check = (
-    keys: readonly (keyof DistilBertConfig)[],
-    fits: (value: number) => boolean,
-    what: string,
-  ): void => {
-    for (const key of keys) {
-      if (typeof complete[key] === "number" && fits(complete[key])) continue;
-      throw new ArgumentError(
-        `DistilBert: expected ${key} to be ${what}, got ${describe(complete[key])}`,
-        { op: "DistilBert" },
-      );
-    }
-  };
-  const { isSafeInteger } = Number;
-  check(SIZES, (value) => isSafeInteger(value) && value > 0, "a whole number above 0");
-  check(["padTokenId"], (value) => isSafeInteger(value) && value >= 0, "a whole number from 0 up");
-  check(DROPOUTS, (value) => value >= 0 && value <= 1, "from 0 to 1");
-  const spreads = ["initializerRange", "layerNormEps"] as const;
-  check(spreads, (value) => Number.isFinite(value) && value >= 0, "a number from 0 up");
-  if (complete.dim % complete.nHeads !== 0) {
-    throw new ArgumentError(
-      `DistilBert: nHeads must divide dim, got nHeads ${complete.nHeads} and dim ${complete.dim}`,
-      { op: "DistilBert" },
-    );
-  }
+  const complete = completeWith("DistilBert", DISTILBERT_BASE, config, {
+    ...WRITTEN,
+    layerNormEps: { key: "layer_norm_eps", kind: "spread" },
+  });
+  checkHeads("DistilBert", ["nHeads", complete.nHeads], ["dim", complete.dim]);
   return complete;
 }
 
@@ -114,56 +88,22 @@ export function completeConfig(config: Partial<DistilBertConfig>): DistilBertCon
  * @throws CheckpointError where it is of another model or asks for what this one does not do.
  */
 export function fromHuggingFace(json: Record<string, unknown>, file: string): DistilBertConfig {
-  const fail = (message: string): never => {
-    throw new CheckpointError(`${file}: ${message}`, { op: "fromPretrained" });
-  };
-  if (json.model_type !== undefined && json.model_type !== "distilbert") {
-    fail(`expected model_type "distilbert", got ${JSON.stringify(json.model_type)}`);
-  }
-  if (json.activation !== undefined && json.activation !== "gelu") {
-    fail(`expected activation "gelu", got ${JSON.stringify(json.activation)}`);
-  }
+  checkKey(json, "model_type", ["distilbert"], file);
+  checkKey(json, "activation", ["gelu"], file);
   if (json.sinusoidal_pos_embds === true) {
-    fail("sinusoidal position embeddings are not supported, only learned ones");
+    failConfig(file, "sinusoidal position embeddings are not supported, only learned ones");
   }
-  const config: Partial<DistilBertConfig> = {};
-  for (const [key, name] of Object.entries(KEYS) as [keyof DistilBertConfig, string][]) {
-    const value = json[name];
-    if (value === undefined) continue;
-    if (typeof value !== "number") {
-      fail(`expected ${name} to be a number, got ${JSON.stringify(value)}`);
-    }
-    config[key] = value as number;
-  }
-  const labels = json.id2label;
-  if (typeof json.num_labels === "number") config.numLabels = json.num_labels;
-  else if (labels !== null && typeof labels === "object") {
-    config.numLabels = Object.keys(labels).length;
-  }
-  try {
-    return completeConfig(config);
-  } catch (cause) {
-    throw new CheckpointError(`${file}: ${(cause as Error).message}`, {
-      op: "fromPretrained",
-      cause,
-    });
-  }
+  return readConfig(json, file, WRITTEN, completeConfig);
 }
 
 /** The config.json that Hugging Face's libraries read. */
 export function toHuggingFace(config: DistilBertConfig): Record<string, unknown> {
-  const json: Record<string, unknown> = {
+  return {
     architectures: ["DistilBertForSequenceClassification"],
     model_type: "distilbert",
     activation: "gelu",
     sinusoidal_pos_embds: false,
     tie_weights_: true,
+    ...writeConfig(config, WRITTEN),
   };
-  for (const [key, name] of Object.entries(KEYS) as [keyof DistilBertConfig, string][]) {
-    json[name] = config[key];
-  }
-  const ids = Array.from({ length: config.numLabels }, (_, i) => i);
-  json.id2label = Object.fromEntries(ids.map((id) => [String(id), `LABEL_${id}`]));
-  json.label2id = Object.fromEntries(ids.map((id) => [`LABEL_${id}`, id]));
-  return json;
 }

@@ -3,17 +3,11 @@
 
 import { tidy } from "../core/scope.js";
 import type { Tensor } from "../core/tensor.js";
-import type { Device, DType } from "../dtype.js";
 import { Dropout, Embedding, LayerNorm, Linear, Module, ModuleList } from "../nn/index.js";
 import { forwardFinished } from "../nn/linear.js";
-import { add, arange, reshape, scaledDotProductAttention, transpose } from "../ops/index.js";
+import { add, arange } from "../ops/index.js";
 import type { DistilBertConfig } from "./distilbert-config.js";
-
-/** As what, and where, a model makes its parameters. */
-export interface Placement {
-  dtype?: DType;
-  device?: Device;
-}
+import { attend, droppedAndAdded, type Placement } from "./encoder.js";
 
 /** Words plus positions, normalized: ids [B, L] to [B, L, dim]. */
 export class Embeddings extends Module {
@@ -61,18 +55,15 @@ class MultiHeadSelfAttention extends Module {
 
   /** The attention of `x` to itself, added to it. */
   override forward(x: Tensor, mask: Tensor | null): Tensor {
-    const { dim, nHeads, attentionDropout } = this.config;
-    const [batch, length] = x.shape as [number, number];
-    const heads = (projected: Tensor): Tensor =>
-      transpose(reshape(projected, [batch, length, nHeads, dim / nHeads]), 1, 2);
-    const attended = scaledDotProductAttention(
-      heads(this.q_lin.forward(x)),
-      heads(this.k_lin.forward(x)),
-      heads(this.v_lin.forward(x)),
-      { mask, dropout: this.training ? attentionDropout : 0 },
-    );
-    const joined = reshape(transpose(attended, 1, 2), [batch, length, dim]);
-    return forwardFinished(this.out_lin, joined, { residual: x });
+    const { nHeads, attentionDropout } = this.config;
+    const projected = [
+      this.q_lin.forward(x),
+      this.k_lin.forward(x),
+      this.v_lin.forward(x),
+    ] as const;
+    const dropout = this.training ? attentionDropout : 0;
+    const attended = attend(projected, nHeads, mask, dropout);
+    return forwardFinished(this.out_lin, attended, { residual: x });
   }
 }
 
@@ -91,11 +82,7 @@ class FeedForward extends Module {
   /** The layers' result, added to what they were given. */
   override forward(x: Tensor): Tensor {
     const hidden = forwardFinished(this.lin1, x, { activation: "gelu" });
-    // Of another module than Dropout it is not known.
-    if ((this.dropout.isActive as boolean | undefined) === false) {
-      return forwardFinished(this.lin2, hidden, { residual: x });
-    }
-    return add(this.dropout.forward(this.lin2.forward(hidden)), x);
+    return droppedAndAdded(this.lin2, this.dropout, hidden, x);
   }
 }
 

@@ -1,33 +1,85 @@
 // Models in Hugging Face's directory layout: config.json beside model.safetensors, or beside the
-// index of several such files.
+// index of several such files. Reading the weights, and telling which were missing.
 
-import { access, mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 
-import { noGrad } from "../core/context.js";
 import type { Tensor } from "../core/tensor.js";
 import { isFloating, type Device, type DType } from "../dtype.js";
 import { CheckpointError } from "../errors.js";
 import {
+  HUB_OPTIONS,
   inspectSafetensors,
-  loadSafetensors,
-  saveSafetensors,
-  writeFileAtomic,
+  readSafetensorsInto,
+  type HubOptions,
   type SafetensorsSummary,
 } from "../io/index.js";
 import type { Module } from "../nn/index.js";
-import { copyFrom } from "../ops/index.js";
-import { formatShape, sameShape } from "../shape.js";
+import { formatShape, sameShape, type Shape } from "../shape.js";
+import { findWeights, resolvePretrained } from "./model-files.js";
 
-/** How to load a model. */
-export interface PretrainedOptions {
+/** Where to find a model, and as what to load it. */
+export interface BodyOptions extends Omit<HubOptions, "repoType"> {
   /** Default: the dtype of the file. */
-  dtype?: DType;
-  device?: Device;
+  dtype?: DType | undefined;
+  device?: Device | undefined;
+}
+
+/** How to load a classifier. */
+export interface PretrainedOptions extends BodyOptions {
   /** Classes of the head; default: what config.json says. */
-  numLabels?: number;
+  numLabels?: number | undefined;
+  /** Names of the classes, by id; then `numLabels` follows from them. */
+  labelNames?: readonly string[] | undefined;
   /** Draws the head anew even where the file has one; default false. */
-  newHead?: boolean;
+  newHead?: boolean | undefined;
+  /** Draws weights anew that the file has in another shape; default false: an error. */
+  ignoreMismatchedSizes?: boolean | undefined;
+}
+
+/** Names of {@link BodyOptions} and {@link PretrainedOptions}. */
+export const BODY_OPTIONS: readonly string[] = [
+  ...HUB_OPTIONS.filter((name) => name !== "repoType"),
+  "dtype",
+  "device",
+];
+export const PRETRAINED_OPTIONS: readonly string[] = [
+  ...BODY_OPTIONS,
+  "numLabels",
+  "labelNames",
+  "newHead",
+  "ignoreMismatchedSizes",
+];
+
+/** The hub's share of the options. */
+export function hubOptionsOf(options: HubOptions): HubOptions {
+  const given: Partial<Record<keyof HubOptions, unknown>> = {};
+  for (const name of HUB_OPTIONS) if (options[name] !== undefined) given[name] = options[name];
+  return given as HubOptions;
+}
+
+/** A tensor that the file has in another shape than the model. */
+export interface Mismatch {
+  readonly key: string;
+  readonly found: Shape;
+  readonly expected: Shape;
+}
+
+/** Where the weights of a model came from, and what did not fit; names as torch reports them. */
+export interface LoadReport {
+  /** As it was given. */
+  readonly source: string;
+  readonly directory: string;
+  /** The commit on the hub; null for a directory. */
+  readonly commit: string | null;
+  /** Weights that the file lacks; they are drawn anew. */
+  readonly missingKeys: readonly string[];
+  /** Tensors of the file that the model has no use for. */
+  readonly unexpectedKeys: readonly string[];
+  /** Weights that the file has in another shape; they are drawn anew. */
+  readonly mismatchedKeys: readonly Mismatch[];
+  /** Why the hub could not be asked and the cache had to do; else null. */
+  readonly notice: string | null;
 }
 
 const OP = "fromPretrained";
@@ -55,27 +107,12 @@ async function readConfig(file: string): Promise<Record<string, unknown>> {
   return fail(file, "expected a JSON object");
 }
 
-async function exists(file: string): Promise<boolean> {
-  try {
-    await access(file);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-async function findWeights(directory: string): Promise<string> {
-  for (const name of ["model.safetensors", "model.safetensors.index.json"]) {
-    const file = path.join(directory, name);
-    if (await exists(file)) return file;
-  }
-  const pickled = await exists(path.join(directory, "pytorch_model.bin"));
-  const hint = pickled ? "; pytorch_model.bin is not read, convert it to safetensors first" : "";
-  return fail(directory, `has neither model.safetensors nor an index of such files${hint}`);
-}
-
 /** What a model directory holds; the weights are still to be read. */
 export interface Pretrained {
+  readonly source: string;
+  readonly directory: string;
+  readonly commit: string | null;
+  readonly notice: string | null;
   readonly configFile: string;
   readonly config: Record<string, unknown>;
   readonly weightsFile: string;
@@ -83,15 +120,20 @@ export interface Pretrained {
 }
 
 /**
- * Reads a model directory's config and the header of its weights.
- * @throws CheckpointError where a file is missing or broken.
+ * Finds a model directory, or a model on the hub, and reads its config and the header of its
+ * weights.
+ * @throws CheckpointError where a file is missing or broken, HubError where the hub refuses.
  */
-export async function readPretrained(directory: string): Promise<Pretrained> {
+export async function readPretrained(
+  source: string,
+  options: HubOptions = {},
+): Promise<Pretrained> {
+  const { directory, commit, notice } = await resolvePretrained(source, options);
   const configFile = path.join(directory, "config.json");
   const config = await readConfig(configFile);
   const weightsFile = await findWeights(directory);
-  const { tensors } = await inspectSafetensors(weightsFile);
-  return { configFile, config, weightsFile, weights: tensors };
+  const { tensors: weights } = await inspectSafetensors(weightsFile);
+  return { source, directory, commit, notice, configFile, config, weightsFile, weights };
 }
 
 /** The dtype that a model is loaded in where the caller names none: that of the first weight. */
@@ -103,88 +145,99 @@ export function dtypeOf({ weights }: Pretrained): DType {
 export interface KeyMapping {
   /** Names to look for, the best first. */
   namesOf(key: string): readonly string[];
-  /** Whether the model's own value may stay. */
+  /** Whether it may be drawn anew. */
   isOptional(key: string): boolean;
+  /** Whether one of another shape may be drawn anew, too. */
+  readonly ignoreMismatchedSizes?: boolean;
+}
+
+/** Old checkpoints call the weight and bias of a norm gamma and beta. */
+function withOldNames(names: readonly string[]): readonly string[] {
+  const old = names.map((name) =>
+    name
+      .replace(/LayerNorm\.weight$/, "LayerNorm.gamma")
+      .replace(/LayerNorm\.bias$/, "LayerNorm.beta"),
+  );
+  return old.some((name, i) => name !== names[i]) ? [...names, ...old] : names;
+}
+
+/** Tensors that old checkpoints have and no model needs. */
+const isLeftOver = (name: string): boolean => /(^|\.)position_ids$/.test(name);
+
+interface Matches {
+  /** By the name in the file. */
+  readonly targets: ReadonlyMap<string, Tensor>;
+  readonly missingKeys: readonly string[];
+  readonly unexpectedKeys: readonly string[];
+  readonly mismatchedKeys: readonly Mismatch[];
+}
+
+/** For each tensor of a model's state the one of the file that belongs to it. */
+function matchWeights(
+  state: Readonly<Record<string, Tensor>>,
+  { weightsFile, weights }: Pretrained,
+  mapping: KeyMapping,
+): Matches {
+  const present = new Map(weights.map((weight) => [weight.name, weight]));
+  const faults: string[] = [];
+  const targets = new Map<string, Tensor>();
+  const missingKeys: string[] = [];
+  const mismatchedKeys: Mismatch[] = [];
+  const used = new Set<string>();
+  for (const [key, target] of Object.entries(state)) {
+    const weight = withOldNames(mapping.namesOf(key))
+      .map((name) => present.get(name))
+      .find((candidate) => candidate !== undefined);
+    if (weight === undefined) {
+      missingKeys.push(key);
+      if (!mapping.isOptional(key)) faults.push(`lacks the tensor ${key}`);
+      continue;
+    }
+    used.add(weight.name);
+    const fits = sameShape(weight.shape, target.shape);
+    if (fits && isFloating(weight.dtype)) {
+      targets.set(weight.name, target);
+    } else if (!fits && mapping.ignoreMismatchedSizes === true) {
+      mismatchedKeys.push({ key, found: weight.shape, expected: target.shape });
+    } else {
+      const advice = mapping.isOptional(key) ? " (newHead draws the head anew)" : "";
+      faults.push(
+        `tensor ${weight.name} is ${weight.dtype} ${formatShape(weight.shape)}, expected floats ` +
+          formatShape(target.shape) +
+          advice,
+      );
+    }
+  }
+  const more = faults.length > 5 ? ` and ${faults.length - 5} more faults` : "";
+  if (faults.length > 0) fail(weightsFile, `${faults.slice(0, 5).join(", ")}${more}`);
+  const unexpectedKeys = [...present.keys()].filter((name) => !used.has(name) && !isLeftOver(name));
+  return { targets, missingKeys, unexpectedKeys, mismatchedKeys };
 }
 
 /**
- * Reads the weights of a file into a model, one at a time, cast to the model's dtypes. What else
- * the file holds is left alone.
+ * Reads the weights of a file into a model, in pieces, cast to the model's dtypes, and has those
+ * drawn that the file lacks.
+ * @param draw draws parameters; it is given names and parameters
  * @throws CheckpointError that names what is missing or does not fit; then the model is disposed.
  */
 export async function loadInto(
   model: Module,
-  { weightsFile, weights }: Pretrained,
+  pretrained: Pretrained,
   mapping: KeyMapping,
-): Promise<void> {
+  draw: (parameters: readonly (readonly [name: string, parameter: Tensor])[]) => void,
+): Promise<LoadReport> {
   const state = model.stateDict();
   try {
-    for (const [name, target] of matchWeights(state, weightsFile, weights, mapping)) {
-      const loaded = await loadSafetensors(weightsFile, { names: [name], device: target.device });
-      noGrad(() => copyFrom(target, loaded[name]!));
-      loaded[name]!.dispose();
-    }
+    const { targets, ...keys } = matchWeights(state, pretrained, mapping);
+    await readSafetensorsInto(pretrained.weightsFile, targets);
+    const drawn = [...keys.missingKeys, ...keys.mismatchedKeys.map(({ key }) => key)];
+    draw(drawn.map((key) => [key, state[key]!]));
+    const { source, directory, commit, notice } = pretrained;
+    return { source, directory, commit, notice, ...keys };
   } catch (cause) {
     model.dispose();
     throw cause;
   } finally {
     for (const target of Object.values(state)) target.dispose();
   }
-}
-
-/** For each tensor of a model's state the one of the file that belongs to it. */
-function matchWeights(
-  state: Readonly<Record<string, Tensor>>,
-  file: string,
-  weights: Pretrained["weights"],
-  mapping: KeyMapping,
-): [name: string, target: Tensor][] {
-  const present = new Map(weights.map((weight) => [weight.name, weight]));
-  const faults: string[] = [];
-  const found: [name: string, target: Tensor][] = [];
-  for (const [key, target] of Object.entries(state)) {
-    const weight = mapping
-      .namesOf(key)
-      .map((name) => present.get(name))
-      .find((candidate) => candidate !== undefined);
-    if (weight === undefined) {
-      if (!mapping.isOptional(key)) faults.push(`lacks the tensor ${key}`);
-    } else if (!sameShape(weight.shape, target.shape) || !isFloating(weight.dtype)) {
-      faults.push(
-        `tensor ${weight.name} is ${weight.dtype} ${formatShape(weight.shape)}, expected floats ` +
-          formatShape(target.shape),
-      );
-    } else {
-      found.push([weight.name, target]);
-    }
-  }
-  const more = faults.length > 5 ? ` and ${faults.length - 5} more faults` : "";
-  if (faults.length > 0) fail(file, `${faults.slice(0, 5).join(", ")}${more}`);
-  return found;
-}
-
-/** Writes a model directory; each file is whole or absent at any time. */
-export async function writePretrained(
-  directory: string,
-  config: Record<string, unknown>,
-  model: Module,
-): Promise<void> {
-  try {
-    await mkdir(directory, { recursive: true });
-  } catch (cause) {
-    throw new CheckpointError(`${directory}: cannot be made: ${(cause as Error).message}`, {
-      op: "savePretrained",
-      cause,
-    });
-  }
-  const weights = model.stateDict();
-  try {
-    await saveSafetensors(path.join(directory, "model.safetensors"), weights, {
-      metadata: { format: "pt" },
-    });
-  } finally {
-    for (const weight of Object.values(weights)) weight.dispose();
-  }
-  const json = `${JSON.stringify(config, null, 2)}\n`;
-  await writeFileAtomic(path.join(directory, "config.json"), json);
 }

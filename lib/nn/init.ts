@@ -2,7 +2,7 @@
 // from the library's generator, so that a seed gives the same weights on every device.
 
 import { checkOptions } from "../core/options.js";
-import { noGrad } from "../core/context.js";
+import { context, noGrad } from "../core/context.js";
 import { describe } from "../core/dispatch.js";
 import { tidy } from "../core/scope.js";
 import { Tensor } from "../core/tensor.js";
@@ -44,12 +44,12 @@ function checkSpread(op: string, std: number): void {
 }
 
 function writeUniform<T extends Tensor>(x: T, low: number, high: number): T {
-  uniformInto(x, low, high);
+  if (context.initialize) uniformInto(x, low, high);
   return x;
 }
 
 function writeNormal<T extends Tensor>(x: T, mean: number, std: number): T {
-  normalInto(x, mean, std);
+  if (context.initialize) normalInto(x, mean, std);
   return x;
 }
 

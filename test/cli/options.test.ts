@@ -61,7 +61,7 @@ describe("the options of finetune", () => {
 
   it("are all read", () => {
     const args =
-      "--data d.csv --text-column t --label-column l --model m --precision bf16 " +
+      "--data d.csv --text-column t --label-column l --model m --revision r --precision bf16 " +
       "--matmul-precision medium --epochs 2 --batch-size 3 --lr 0.5 --max-length 40 " +
       "--padding max-length --seed 9007199254740991 --device cuda:1 --threads 2 --out o";
     expect(parse(...args.split(" "))).toEqual({
@@ -69,6 +69,7 @@ describe("the options of finetune", () => {
       textColumn: "t",
       labelColumn: "l",
       model: "m",
+      revision: "r",
       full: false,
       mode: {
         name: "bf16-mixed medium",

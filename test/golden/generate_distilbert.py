@@ -33,12 +33,15 @@ TINY = Config(
 )
 
 
+DTYPES = {torch.float64: "F64", torch.float32: "F32"}
+
+
 def safetensors(tensors):
     header, data = {"__metadata__": {"format": "pt"}}, b""
     for name, tensor in tensors.items():
         part = tensor.detach().contiguous().numpy().tobytes()
         offsets = [len(data), len(data) + len(part)]
-        header[name] = {"dtype": "F64", "shape": list(tensor.shape), "data_offsets": offsets}
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
         data += part
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data

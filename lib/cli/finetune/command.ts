@@ -9,7 +9,8 @@ import { comparisonTable } from "../table.js";
 import { writeLine, type Terminal } from "../terminal.js";
 import { EXIT, InterruptedError } from "../usage.js";
 import { encodeTexts, loadTexts, type EncodedData, type SplitTexts } from "./dataset.js";
-import { planModel, readHead, type ModelPlan } from "./model.js";
+import { createDownloadProgress } from "./download-progress.js";
+import { findModel, planModel, type ModelPlan } from "./model.js";
 import { COMPARED_MODES, type Mode } from "./modes.js";
 import type { FinetuneOptions } from "./options.js";
 import { createProgress, runLine } from "./progress.js";
@@ -35,11 +36,11 @@ async function prepare(
 ): Promise<Job> {
   const device = resolveDevice(options.device);
   if (options.threads !== null) setNumThreads(options.threads);
-  const head = options.model === null ? null : await readHead(options.model);
-  const texts = await loadTexts(options, head?.names);
-  const plan = await planModel(options, texts, texts.labelNames.length, device);
-  const { maxLength, tokenizer, config } = plan;
-  const data = encodeTexts(texts, tokenizer, { maxLength, vocabSize: config.vocabSize });
+  const found = await findModel(options, createDownloadProgress(terminal.stdout), signal);
+  const texts = await loadTexts(options, found?.classes.names);
+  const plan = await planModel(options, found, texts, device);
+  const { maxLength, tokenizer, encoder } = plan;
+  const data = encodeTexts(texts, tokenizer, { maxLength, vocabSize: encoder.vocabSize });
   // Last, so that a command that fails leaves no directory behind.
   if (options.out !== null) await checkOutput(options.out, options.model);
   return { options, device, texts, plan, data, terminal, signal };
@@ -47,7 +48,7 @@ async function prepare(
 
 function describeJob({ options, device, texts, plan, data, terminal }: Job): void {
   const { stdout } = terminal;
-  const { config, maxLength, tokenizer } = plan;
+  const { encoder, maxLength, tokenizer } = plan;
   const { isa, threads } = readEnvironment();
   const sizes = [data.train, data.validation, data.test].map(({ length }) => length);
   const [train, validation, test] = sizes as [number, number, number];
@@ -59,13 +60,15 @@ function describeJob({ options, device, texts, plan, data, terminal }: Job): voi
   );
   writeLine(
     stdout,
-    `model   ${plan.source}: DistilBERT, ${plan.parameters.toLocaleString("en")} ` +
-      `parameters, ${config.nLayers} layers of width ${config.dim}, ${tokenizer.vocabSize} tokens`,
+    `model   ${plan.source}: ${encoder.name}, ${plan.parameters.toLocaleString("en")} ` +
+      `parameters, ${encoder.layers} layers of width ${encoder.width}, ` +
+      `${tokenizer.vocabSize} tokens`,
   );
+  for (const note of plan.notes) writeLine(stdout, `        ${note}`);
   if (plan.replacedHead !== null) {
     writeLine(
       stdout,
-      `        its head of ${plan.replacedHead} classes is drawn anew for ${config.numLabels}`,
+      `        its head of ${plan.replacedHead} classes is drawn anew for ${plan.config.numLabels}`,
     );
   }
   writeLine(
@@ -93,7 +96,7 @@ async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
     {
       ...options,
       maxLength: plan.maxLength,
-      padId: plan.tokenizer.padId,
+      padId: plan.encoder.padTokenId,
       device,
       createModel: plan.create,
       signal,
@@ -140,9 +143,7 @@ async function runOne(mode: Mode, job: Job): Promise<number> {
     if (out !== null) {
       // Weights that are not finite are of no use, and would replace some that may be.
       const saved =
-        result.diverged === null
-          ? await writeModel(out, model, job.plan.tokenizer, job.texts.labelNames)
-          : [];
+        result.diverged === null ? await writeModel(out, model, job.plan.tokenizer) : [];
       saved.push(...(await writeReport(out, reportOf(job, [result], true))));
       writeLine(job.terminal.stdout);
       saySaved(job, out, saved);

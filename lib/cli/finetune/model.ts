@@ -1,17 +1,19 @@
-// The model and tokenizer of a run: from a directory, or small and new.
-
-import { stat } from "node:fs/promises";
+// The model and tokenizer of a run: from a directory or the hub, or small and new.
 
 import { TextTokenizer, type Split, type TextDataset } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
-import { CheckpointError } from "../../errors.js";
-import { DistilBertForSequenceClassification } from "../../models/distilbert.js";
+import type { HubProgress } from "../../io/hub/index.js";
+import { classesOf, loadAny, type Classes } from "../../models/auto.js";
+import { DISTILBERT_BASE } from "../../models/distilbert-config.js";
 import {
-  DISTILBERT_BASE,
-  fromHuggingFace,
+  DistilBertForSequenceClassification,
+  type ClassifierConfig,
   type DistilBertConfig,
-} from "../../models/distilbert-config.js";
-import { readPretrained } from "../../models/pretrained.js";
+  type EncoderFacts,
+  type LoadReport,
+  type SequenceClassifier,
+} from "../../models/index.js";
+import { readPretrained, type Pretrained } from "../../models/pretrained.js";
 import { UsageError } from "../usage.js";
 import type { FinetuneOptions } from "./options.js";
 
@@ -40,96 +42,112 @@ export interface ModelPlan {
   /** What the report calls it. */
   readonly source: string;
   readonly tokenizer: TextTokenizer;
-  readonly config: DistilBertConfig;
+  readonly encoder: EncoderFacts;
+  readonly config: Readonly<ClassifierConfig>;
   readonly parameters: number;
   readonly maxLength: number;
   /** How many classes a trained head had that did not fit and is drawn anew; else null. */
   readonly replacedHead: number | null;
+  /** What else is worth knowing of where it came from. */
+  readonly notes: readonly string[];
   /** float32 weights; new ones are drawn from the random generator. */
-  readonly create: () => Promise<DistilBertForSequenceClassification>;
+  readonly create: () => Promise<SequenceClassifier>;
 }
 
-type PlanOptions = Pick<FinetuneOptions, "model" | "full" | "maxLength">;
+type PlanOptions = Pick<FinetuneOptions, "model" | "revision" | "full" | "maxLength">;
 
-async function requireDirectory(directory: string): Promise<void> {
-  const found = await stat(directory).catch(() => null);
-  if (found?.isDirectory() === true) return;
-  const what = found === null ? "no such directory" : "not a directory";
-  throw new CheckpointError(`--model ${directory}: ${what}`, { op: "finetune" });
-}
+/** The texts that a model is planned for. */
+type PlanTexts = Split<TextDataset> & { readonly labelNames: readonly string[] };
 
-/** The head of a trained model. */
-export interface Head {
-  readonly classes: number;
-  /** By id; null where config.json has none, or only LABEL_0, …. */
-  readonly names: readonly string[] | null;
+/** A model that is there already: its files, and the classes of its head. */
+export interface FoundModel {
+  readonly files: Pretrained;
+  readonly classes: Classes;
 }
 
 /**
- * The head that a model's config.json tells of.
- * @throws CheckpointError where the file is missing or broken.
+ * Finds the model that `--model` names, and downloads it where it is on the hub and not in the
+ * cache; null without `--model`.
+ * @throws CheckpointError where a file is missing or broken, HubError where the hub refuses.
  */
-export async function readHead(directory: string): Promise<Head> {
-  await requireDirectory(directory);
-  const { config, configFile } = await readPretrained(directory);
-  const classes = fromHuggingFace(config, configFile).numLabels;
-  const map: unknown = config.id2label;
-  const names = Array.from({ length: classes }, (_, id) =>
-    map !== null && typeof map === "object" ? (map as Record<string, unknown>)[id] : null,
-  );
-  const usable = names.every((name) => typeof name === "string" && !/^LABEL_\d+$/.test(name));
-  return { classes, names: usable ? (names as string[]) : null };
+export async function findModel(
+  options: PlanOptions,
+  onProgress: (progress: HubProgress) => void,
+  signal: AbortSignal | undefined,
+): Promise<FoundModel | null> {
+  const { model, revision } = options;
+  if (model === null) return null;
+  const files = await readPretrained(model, {
+    revision: revision ?? undefined,
+    onProgress,
+    signal,
+  });
+  return { files, classes: classesOf(files) };
 }
 
-function countParameters(model: DistilBertForSequenceClassification): number {
+function countParameters(model: SequenceClassifier): number {
   return model.parameters().reduce((sum, { numel }) => sum + numel, 0);
 }
 
+function listed(keys: readonly string[]): string {
+  return keys.length > 4
+    ? `${keys.slice(0, 4).join(", ")} and ${keys.length - 4} more`
+    : keys.join(", ");
+}
+
+/** What a user of Hugging Face's tools is told at this point. */
+function notesOf(report: LoadReport, replaced: boolean): string[] {
+  const { notice, commit, missingKeys, unexpectedKeys } = report;
+  const notes: string[] = [];
+  if (notice !== null) notes.push(notice);
+  else if (commit !== null) notes.push(`from the hub, commit ${commit}`);
+  if (missingKeys.length > 0 && !replaced) {
+    notes.push(`not in the checkpoint, and drawn anew: ${listed(missingKeys)}`);
+  }
+  if (unexpectedKeys.length > 0 && !replaced) {
+    notes.push(`in the checkpoint, and of no use: ${listed(unexpectedKeys)}`);
+  }
+  return notes;
+}
+
 async function pretrainedPlan(
-  directory: string,
   options: PlanOptions,
-  numLabels: number,
+  { files, classes }: FoundModel,
+  labelNames: readonly string[],
   device: Device,
 ): Promise<ModelPlan> {
-  const head = await readHead(directory);
-  const newHead = head.classes !== numLabels;
+  const { source, directory } = files;
+  const newHead = classes.count !== labelNames.length;
   const tokenizer = await TextTokenizer.fromDirectory(directory);
-  const create = (): Promise<DistilBertForSequenceClassification> =>
-    DistilBertForSequenceClassification.fromPretrained(directory, {
-      numLabels,
-      newHead,
-      dtype: "float32",
-      device,
-    });
+  const create = (): Promise<SequenceClassifier> =>
+    loadAny(files, { labelNames, newHead, dtype: "float32", device });
   // Read once before any work is done, so that a broken file is found now.
   const model = await create();
-  const { config } = model;
+  const { config, encoder, loadReport } = model;
   const parameters = countParameters(model);
   model.dispose();
-  const most = config.maxPositionEmbeddings;
+  const most = encoder.maxLength;
   const maxLength = options.maxLength ?? Math.min(DEFAULT_LENGTH.pretrained, most);
   if (maxLength > most) {
     throw new UsageError(
-      `--max-length: expected at most ${most}, the positions of ${directory}, got ${maxLength}`,
+      `--max-length: expected at most ${most}, the positions of ${source}, got ${maxLength}`,
     );
   }
-  const replacedHead = newHead ? head.classes : null;
-  return { source: directory, tokenizer, config, parameters, maxLength, replacedHead, create };
+  const replacedHead = newHead ? classes.count : null;
+  const notes = notesOf(loadReport!, newHead);
+  const made = { source, tokenizer, encoder, config, parameters, maxLength };
+  return { ...made, replacedHead, notes, create };
 }
 
-function builtinPlan(
-  options: PlanOptions,
-  texts: Split<TextDataset>,
-  numLabels: number,
-  device: Device,
-): ModelPlan {
+function builtinPlan(options: PlanOptions, texts: PlanTexts, device: Device): ModelPlan {
   const { full } = options;
   const maxLength = options.maxLength ?? DEFAULT_LENGTH[full ? "full" : "builtin"];
   const tokenizer = TextTokenizer.train(texts.train.texts, {
     vocabSize: full ? DISTILBERT_BASE.vocabSize : BUILTIN_VOCABULARY,
     modelMaxLength: maxLength,
   });
-  const ofData = { padTokenId: tokenizer.padId, numLabels };
+  const { labelNames } = texts;
+  const ofData = { padTokenId: tokenizer.padId, numLabels: labelNames.length, labelNames };
   const { vocabSize, maxPositionEmbeddings } = DISTILBERT_BASE;
   const sizes: Partial<DistilBertConfig> = full
     ? {
@@ -144,21 +162,14 @@ function builtinPlan(
         vocabSize: tokenizer.vocabSize,
         maxPositionEmbeddings: maxLength,
       };
-  const make = (): DistilBertForSequenceClassification =>
-    new DistilBertForSequenceClassification(sizes, { device });
+  const make = (): SequenceClassifier => new DistilBertForSequenceClassification(sizes, { device });
   const model = make();
-  const { config } = model;
+  const { config, encoder } = model;
   const parameters = countParameters(model);
   model.dispose();
-  return {
-    source: full ? "built-in, full size" : "built-in",
-    tokenizer,
-    config,
-    parameters,
-    maxLength,
-    replacedHead: null,
-    create: () => Promise.resolve(make()),
-  };
+  const source = full ? "built-in, full size" : "built-in";
+  const made = { source, tokenizer, encoder, config, parameters, maxLength };
+  return { ...made, replacedHead: null, notes: [], create: () => Promise.resolve(make()) };
 }
 
 /**
@@ -168,11 +179,11 @@ function builtinPlan(
  */
 export function planModel(
   options: PlanOptions,
-  texts: Split<TextDataset>,
-  numLabels: number,
+  found: FoundModel | null,
+  texts: PlanTexts,
   device: Device,
 ): Promise<ModelPlan> {
-  return options.model === null
-    ? Promise.resolve(builtinPlan(options, texts, numLabels, device))
-    : pretrainedPlan(options.model, options, numLabels, device);
+  return found === null
+    ? Promise.resolve(builtinPlan(options, texts, device))
+    : pretrainedPlan(options, found, texts.labelNames, device);
 }

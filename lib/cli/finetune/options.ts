@@ -16,8 +16,10 @@ export interface FinetuneOptions {
   readonly data: string | null;
   readonly textColumn: string;
   readonly labelColumn: string;
-  /** A directory in Hugging Face's layout; null: the built-in small configuration. */
+  /** A directory in Hugging Face's layout, or a name on the hub; null: the built-in small one. */
   readonly model: string | null;
+  /** Of a model on the hub: a branch, tag or commit; null for the main branch. */
+  readonly revision: string | null;
   /** Whether the built-in model has DistilBERT's full size, and the built-in texts its length. */
   readonly full: boolean;
   /** What to run: one mode, or with `--compare` null for all of them. */
@@ -49,6 +51,7 @@ interface RawOptions {
   textColumn: string;
   labelColumn: string;
   model?: string;
+  revision?: string;
   full?: true;
   precision?: string;
   matmulPrecision?: string;
@@ -80,10 +83,12 @@ export function declareOptions(command: Command): Command {
     .option("--text-column <name>", "column of the texts", "text")
     .option("--label-column <name>", "column of the labels: 0, 1, … or names", "label")
     .option(
-      "--model <dir>",
-      "DistilBERT to start from: config.json, model.safetensors, tokenizer.json" +
+      "--model <dir-or-repo>",
+      "DistilBERT, BERT or RoBERTa to start from: a directory with config.json, model.safetensors" +
+        " and tokenizer.json, or a name on the hub" +
         " (default: a small new one, its vocabulary trained from the data)",
     )
+    .option("--revision <name>", "branch, tag or commit of a model on the hub (default: main)")
     .option(
       "--full",
       "the new model in DistilBERT's full size, 66 million parameters, on texts of 512 tokens:" +
@@ -161,6 +166,10 @@ function checkName(option: string, value: string | undefined): void {
 export function checkOptions(raw: RawOptions): FinetuneOptions {
   checkName("--data", raw.data);
   checkName("--model", raw.model);
+  checkName("--revision", raw.revision);
+  if (raw.revision !== undefined && raw.model === undefined) {
+    throw new UsageError("--revision: goes with --model, and there is none");
+  }
   checkName("--out", raw.out);
   checkName("--text-column", raw.textColumn);
   checkName("--label-column", raw.labelColumn);
@@ -191,6 +200,7 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
     textColumn: raw.textColumn,
     labelColumn: raw.labelColumn,
     model: raw.model ?? null,
+    revision: raw.revision ?? null,
     full: raw.full === true,
     mode: compare ? null : modeOfOptions(raw.precision, raw.matmulPrecision),
     epochs: raw.epochs,

@@ -6,9 +6,7 @@ import { access, mkdir, realpath, rm, stat } from "node:fs/promises";
 import path from "node:path";
 
 import { writeFileAtomic } from "../../io/atomic-write.js";
-import type { DistilBertForSequenceClassification } from "../../models/distilbert.js";
-import { toHuggingFace, type DistilBertConfig } from "../../models/distilbert-config.js";
-import { writePretrained } from "../../models/pretrained.js";
+import type { ClassifierConfig, SequenceClassifier } from "../../models/index.js";
 import type { TextTokenizer } from "../../data/index.js";
 import { comparisonCharts } from "../charts.js";
 import type { Environment } from "../environment.js";
@@ -36,7 +34,7 @@ export interface Report {
   readonly model: {
     readonly source: string;
     readonly parameters: number;
-    readonly config: Readonly<DistilBertConfig>;
+    readonly config: Readonly<ClassifierConfig>;
   };
   readonly options: {
     readonly epochs: number;
@@ -111,19 +109,11 @@ export async function writeCharts(
   return Object.keys(charts);
 }
 
-/** Writes a model with the names of its classes, and its tokenizer. */
-export async function writeModel(
+/** Writes a model, with the names of its classes, and its tokenizer. */
+export function writeModel(
   directory: string,
-  model: DistilBertForSequenceClassification,
+  model: SequenceClassifier,
   tokenizer: TextTokenizer,
-  labelNames: readonly string[],
 ): Promise<string[]> {
-  const config = {
-    ...toHuggingFace(model.config),
-    id2label: Object.fromEntries(labelNames.map((name, id) => [String(id), name])),
-    label2id: Object.fromEntries(labelNames.map((name, id) => [name, id])),
-  };
-  await writePretrained(directory, config, model);
-  await tokenizer.save(directory);
-  return ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+  return model.savePretrained(directory, { tokenizer });
 }

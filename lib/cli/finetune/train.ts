@@ -8,7 +8,7 @@ import type { Tensor } from "../../core/tensor.js";
 import type { DataLoader } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import { Fabric, type FabricModule, type FabricOptimizer } from "../../fabric/index.js";
-import type { DistilBertForSequenceClassification } from "../../models/distilbert.js";
+import type { SequenceClassifier } from "../../models/index.js";
 import { argmax, eq, fromTypedArray, isfinite, sum } from "../../ops/index.js";
 import { AdamW, lrScheduler, type LRScheduler } from "../../optim/index.js";
 import { acceleratorOf, statisticsOf } from "../device.js";
@@ -31,7 +31,7 @@ export interface TrainOptions {
   readonly seed: number;
   readonly device: Device;
   /** Makes the model in float32; called once, after the seed is set. */
-  readonly createModel: () => Promise<DistilBertForSequenceClassification>;
+  readonly createModel: () => Promise<SequenceClassifier>;
   /** Stops the run between two steps. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -39,7 +39,7 @@ export interface TrainOptions {
 /** A finished run and its model, which the caller disposes. */
 export interface TrainedRun {
   readonly result: RunResult;
-  readonly model: DistilBertForSequenceClassification;
+  readonly model: SequenceClassifier;
 }
 
 /** The first step reserves memory; by the end of this one the pace is known. */
@@ -92,7 +92,7 @@ class Run {
   private skippedSteps = 0;
   private peakMemoryBytes: number | null = null;
   private readonly fabric: Fabric;
-  private readonly model: FabricModule<DistilBertForSequenceClassification>;
+  private readonly model: FabricModule<SequenceClassifier>;
   private readonly optimizer: FabricOptimizer<AdamW>;
   private readonly scheduler: LRScheduler;
   private readonly loader: DataLoader<Sample, Batch>;
@@ -101,7 +101,7 @@ class Run {
     private readonly mode: Mode,
     private readonly data: EncodedData,
     private readonly options: TrainOptions,
-    readonly bare: DistilBertForSequenceClassification,
+    readonly bare: SequenceClassifier,
     private readonly progress: Progress,
   ) {
     const { device, learningRate, seed, epochs } = options;
