@@ -1,14 +1,15 @@
 // `mixprec finetune`: one run, or with --compare one at every precision.
 
 import { setNumThreads } from "../../native.js";
+import { describeBadRows, type EncodedDataset } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import { resolveDevice } from "../device.js";
 import { readEnvironment } from "../environment.js";
 import { comparisonTable } from "../table.js";
 import { writeLine, type Terminal } from "../terminal.js";
 import { EXIT, InterruptedError } from "../usage.js";
-import { encodeTexts, loadTexts, type EncodedData, type SplitTexts } from "./dataset.js";
-import { planModel, readHead, type ModelPlan } from "./model.js";
+import { encodeData, openData, samplesOf, trainingTextsOf, type EncodedData } from "./dataset.js";
+import { planModel, planTokenizer, readHead, type ModelPlan } from "./model.js";
 import { COMPARED_MODES, type Mode } from "./modes.js";
 import type { FinetuneOptions } from "./options.js";
 import { createProgress, runLine } from "./progress.js";
@@ -20,7 +21,9 @@ import { train, type TrainedRun } from "./train.js";
 interface Job {
   readonly options: FinetuneOptions;
   readonly device: Device;
-  readonly texts: SplitTexts;
+  /** What the report calls the data. */
+  readonly source: string;
+  readonly texts: EncodedDataset;
   readonly plan: ModelPlan;
   readonly data: EncodedData;
   readonly terminal: Terminal;
@@ -35,16 +38,19 @@ async function prepare(
   const device = resolveDevice(options.device);
   if (options.threads !== null) setNumThreads(options.threads);
   const head = options.model === null ? null : await readHead(options.model);
-  const texts = await loadTexts(options, head?.names);
-  const plan = await planModel(options, texts, texts.labelNames.length, device);
-  const { maxLength, tokenizer, config } = plan;
-  const data = encodeTexts(texts, tokenizer, { maxLength, vocabSize: config.vocabSize });
+  const source = await openData(options, signal);
+  const tokenizer = await planTokenizer(options, () => trainingTextsOf(source));
+  const keep = options.model !== null;
+  const texts = await encodeData(source, tokenizer, head?.names ?? null, keep);
+  const plan = await planModel(options, tokenizer, texts.labelNames.length, device);
+  const { maxLength, config } = plan;
+  const data = samplesOf(texts, { maxLength, vocabSize: config.vocabSize });
   // Last, so that a command that fails leaves no directory behind.
   if (options.out !== null) await checkOutput(options.out, options.model);
-  return { options, device, texts, plan, data, terminal, signal };
+  return { options, device, source: source.source, texts, plan, data, terminal, signal };
 }
 
-function describeJob({ options, device, texts, plan, data, terminal }: Job): void {
+function describeJob({ options, device, source, texts, plan, data, terminal }: Job): void {
   const { stdout } = terminal;
   const { config, maxLength, tokenizer } = plan;
   const { isa, threads } = readEnvironment();
@@ -53,9 +59,14 @@ function describeJob({ options, device, texts, plan, data, terminal }: Job): voi
   const cut = data.truncated > 0 ? `, ${data.truncated} cut off` : "";
   writeLine(
     stdout,
-    `data    ${texts.source}: ${texts.labelNames.length} classes, ${train} texts to ` +
+    `data    ${source}: ${texts.labelNames.length} classes, ${train} texts to ` +
       `train, ${validation} to validate, ${test} to test; up to ${maxLength} tokens${cut}`,
   );
+  const { badRows } = texts;
+  if (badRows.count > 0) {
+    writeLine(stdout, `        ${badRows.count} rows of no use are left out:`);
+    for (const line of describeBadRows(badRows)) writeLine(stdout, `          ${line}`);
+  }
   writeLine(
     stdout,
     `model   ${plan.source}: DistilBERT, ${plan.parameters.toLocaleString("en")} ` +
@@ -103,7 +114,7 @@ async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
 }
 
 function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Report {
-  const { options, device, texts, plan, data } = job;
+  const { options, device, source, texts, plan, data } = job;
   const { epochs, batchSize, learningRate, padding, seed } = options;
   return {
     format: "mixprec-finetune-1",
@@ -112,12 +123,13 @@ function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Repo
     environment: readEnvironment(),
     device,
     data: {
-      source: texts.source,
+      source,
       classes: texts.labelNames,
       train: data.train.length,
       validation: data.validation.length,
       test: data.test.length,
       truncated: data.truncated,
+      badRows: texts.badRows.count,
     },
     model: { source: plan.source, parameters: plan.parameters, config: plan.config },
     options: { epochs, batchSize, learningRate, maxLength: plan.maxLength, padding, seed },

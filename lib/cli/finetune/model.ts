@@ -2,7 +2,7 @@
 
 import { stat } from "node:fs/promises";
 
-import { TextTokenizer, type Split, type TextDataset } from "../../data/index.js";
+import { TextTokenizer, WordCounts } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import { CheckpointError } from "../../errors.js";
 import { DistilBertForSequenceClassification } from "../../models/distilbert.js";
@@ -77,15 +77,32 @@ function countParameters(model: DistilBertForSequenceClassification): number {
   return model.parameters().reduce((sum, { numel }) => sum + numel, 0);
 }
 
+/**
+ * The model's tokenizer, or one that is trained from texts.
+ * @throws DataError where a file is missing or broken.
+ */
+export async function planTokenizer(
+  options: PlanOptions,
+  texts: () => AsyncIterable<string>,
+): Promise<TextTokenizer> {
+  if (options.model !== null) return TextTokenizer.fromDirectory(options.model);
+  const words = new WordCounts();
+  for await (const text of texts()) words.add(text);
+  return TextTokenizer.fromWordCounts(words, {
+    vocabSize: BUILTIN_VOCABULARY,
+    modelMaxLength: options.maxLength ?? DEFAULT_LENGTH.builtin,
+  });
+}
+
 async function pretrainedPlan(
   directory: string,
   options: PlanOptions,
+  tokenizer: TextTokenizer,
   numLabels: number,
   device: Device,
 ): Promise<ModelPlan> {
   const head = await readHead(directory);
   const newHead = head.classes !== numLabels;
-  const tokenizer = await TextTokenizer.fromDirectory(directory);
   const create = (): Promise<DistilBertForSequenceClassification> =>
     DistilBertForSequenceClassification.fromPretrained(directory, {
       numLabels,
@@ -111,15 +128,11 @@ async function pretrainedPlan(
 
 function builtinPlan(
   options: PlanOptions,
-  texts: Split<TextDataset>,
+  tokenizer: TextTokenizer,
   numLabels: number,
   device: Device,
 ): ModelPlan {
   const maxLength = options.maxLength ?? DEFAULT_LENGTH.builtin;
-  const tokenizer = TextTokenizer.train(texts.train.texts, {
-    vocabSize: BUILTIN_VOCABULARY,
-    modelMaxLength: maxLength,
-  });
   const sizes = {
     ...BUILTIN_MODEL,
     vocabSize: tokenizer.vocabSize,
@@ -151,11 +164,11 @@ function builtinPlan(
  */
 export function planModel(
   options: PlanOptions,
-  texts: Split<TextDataset>,
+  tokenizer: TextTokenizer,
   numLabels: number,
   device: Device,
 ): Promise<ModelPlan> {
   return options.model === null
-    ? Promise.resolve(builtinPlan(options, texts, numLabels, device))
-    : pretrainedPlan(options.model, options, numLabels, device);
+    ? Promise.resolve(builtinPlan(options, tokenizer, numLabels, device))
+    : pretrainedPlan(options.model, options, tokenizer, numLabels, device);
 }

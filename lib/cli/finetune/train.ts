@@ -5,7 +5,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { manualSeed, noGrad, withFloat32MatmulPrecision } from "../../core/context.js";
 import { tidy } from "../../core/scope.js";
 import type { Tensor } from "../../core/tensor.js";
-import type { DataLoader } from "../../data/index.js";
+import type { DataLoader, LabelledBatch, TokenDataset, TokenSample } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import { Fabric, type FabricModule, type FabricOptimizer } from "../../fabric/index.js";
 import type { DistilBertForSequenceClassification } from "../../models/distilbert.js";
@@ -13,7 +13,7 @@ import { argmax, eq, fromTypedArray, isfinite, sum } from "../../ops/index.js";
 import { AdamW, lrScheduler, type LRScheduler } from "../../optim/index.js";
 import { acceleratorOf, statisticsOf } from "../device.js";
 import { InterruptedError } from "../usage.js";
-import { batchesOf, type Batch, type EncodedData, type Sample } from "./dataset.js";
+import { batchesOf, type EncodedData } from "./dataset.js";
 import { explainDivergence } from "./divergence.js";
 import type { Mode } from "./modes.js";
 import type { Padding } from "./options.js";
@@ -51,7 +51,7 @@ interface Tensors {
   readonly labels: Tensor;
 }
 
-function tensorsOf(batch: Batch, device: Device): Tensors {
+function tensorsOf(batch: LabelledBatch, device: Device): Tensors {
   return {
     ids: fromTypedArray(batch.inputIds, batch.shape, { device }),
     attentionMask: fromTypedArray(batch.attentionMask, batch.shape, { device }),
@@ -85,7 +85,7 @@ class Run {
   private readonly model: FabricModule<DistilBertForSequenceClassification>;
   private readonly optimizer: FabricOptimizer<AdamW>;
   private readonly scheduler: LRScheduler;
-  private readonly loader: DataLoader<Sample, Batch>;
+  private readonly loader: DataLoader<TokenSample, LabelledBatch>;
 
   constructor(
     private readonly mode: Mode,
@@ -113,7 +113,7 @@ class Run {
   }
 
   /** One step of training; its loss, and how many answers were right. */
-  private step(batch: Batch, epoch: number): { loss: number; right: number } {
+  private step(batch: LabelledBatch, epoch: number): { loss: number; right: number } {
     const { fabric, model, optimizer } = this;
     const compute = (): { loss: number; right: number } => {
       const { ids, attentionMask, labels } = tensorsOf(batch, this.options.device);
@@ -191,7 +191,7 @@ class Run {
   }
 
   /** Share of right answers; null where one is not finite. */
-  async accuracy(samples: readonly Sample[]): Promise<number | null> {
+  async accuracy(samples: TokenDataset): Promise<number | null> {
     let right = 0;
     this.model.eval();
     for (const batch of batchesOf(samples, this.options)) {
