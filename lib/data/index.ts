@@ -35,6 +35,7 @@ export {
   type TokenBatch,
   type TokenSample,
 } from "./collate.js";
+export { batchTensors, type BatchTensors } from "./batch-tensors.js";
 export { collateTexts, type CollateTextsOptions, type TextSample } from "./text-task.js";
 export type { WorkerTask } from "./worker-pool.js";
 export {

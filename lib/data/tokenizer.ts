@@ -16,7 +16,7 @@ import {
   MAX_WORD_CHARACTERS,
   SPECIAL_TOKENS,
 } from "./bert-tokenizer.js";
-import { ChunkEncoder, splitsAtSpaces } from "./chunk-encoder.js";
+import { ChunkEncoder, plainCharacters, splitsAtSpaces } from "./chunk-encoder.js";
 import { padBatch, type TokenBatch } from "./collate.js";
 import { trainWordPiece } from "./wordpiece-trainer.js";
 
@@ -143,8 +143,9 @@ export class TextTokenizer {
     }
     const pad = tokenContent(config.pad_token) ?? "[PAD]";
     this.padId = this.tokenizer.token_to_id(pad) ?? 0;
-    this.chunks = splitsAtSpaces(json, this.tokenizer.normalizer)
-      ? new ChunkEncoder((chunk) => this.encodeWhole(chunk))
+    const { normalizer } = this.tokenizer;
+    this.chunks = splitsAtSpaces(json, normalizer)
+      ? new ChunkEncoder((chunk) => this.encodeWhole(chunk), plainCharacters(json, normalizer))
       : null;
   }
 

@@ -5,11 +5,17 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { manualSeed, noGrad, withFloat32MatmulPrecision } from "../../core/context.js";
 import { tidy } from "../../core/scope.js";
 import type { Tensor } from "../../core/tensor.js";
-import type { DataLoader, LabelledBatch, TokenDataset, TokenSample } from "../../data/index.js";
+import {
+  batchTensors,
+  type DataLoader,
+  type LabelledBatch,
+  type TokenDataset,
+  type TokenSample,
+} from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import { Fabric, type FabricModule, type FabricOptimizer } from "../../fabric/index.js";
 import type { DistilBertForSequenceClassification } from "../../models/distilbert.js";
-import { argmax, eq, fromTypedArray, isfinite, sum } from "../../ops/index.js";
+import { argmax, eq, isfinite, sum } from "../../ops/index.js";
 import { AdamW, lrScheduler, type LRScheduler } from "../../optim/index.js";
 import { acceleratorOf, statisticsOf } from "../device.js";
 import { InterruptedError } from "../usage.js";
@@ -44,20 +50,6 @@ export interface TrainedRun {
 
 /** Share of the steps in which the learning rate rises from 0. */
 const WARMUP = 0.1;
-
-interface Tensors {
-  readonly ids: Tensor;
-  readonly attentionMask: Tensor;
-  readonly labels: Tensor;
-}
-
-function tensorsOf(batch: LabelledBatch, device: Device): Tensors {
-  return {
-    ids: fromTypedArray(batch.inputIds, batch.shape, { device }),
-    attentionMask: fromTypedArray(batch.attentionMask, batch.shape, { device }),
-    labels: fromTypedArray(batch.labels, [batch.labels.length], { device }),
-  };
-}
 
 /** How many answers are right; null where one is not finite. */
 function countRight(logits: Tensor, labels: Tensor): number | null {
@@ -116,8 +108,8 @@ class Run {
   private step(batch: LabelledBatch, epoch: number): { loss: number; right: number } {
     const { fabric, model, optimizer } = this;
     const compute = (): { loss: number; right: number } => {
-      const { ids, attentionMask, labels } = tensorsOf(batch, this.options.device);
-      const output = model.forward(ids, { attentionMask, labels });
+      const { inputIds, attentionMask, labels } = batchTensors(batch, this.options);
+      const output = model.forward(inputIds, { attentionMask, labels });
       const loss = output.loss!;
       const value = loss.item();
       this.losses.push(value);
@@ -199,8 +191,8 @@ class Run {
       const found = withFloat32MatmulPrecision(this.mode.matmulPrecision, () =>
         tidy(() =>
           noGrad(() => {
-            const { ids, attentionMask, labels } = tensorsOf(batch, this.options.device);
-            return countRight(this.model.forward(ids, { attentionMask }).logits, labels);
+            const { inputIds, attentionMask, labels } = batchTensors(batch, this.options);
+            return countRight(this.model.forward(inputIds, { attentionMask }).logits, labels);
           }),
         ),
       );
