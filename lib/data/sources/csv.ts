@@ -1,47 +1,44 @@
 // CSV and TSV (RFC 4180, with a header line) row by row.
 
-import { Readable, pipeline } from "node:stream";
-
-import { CsvError, parse } from "csv-parse";
-
 import { decodeUtf8, readBlocks, Undecodable } from "./bytes.js";
+import { CsvSplitter, type CsvRecord } from "./csv-records.js";
 import { failAt, missingColumns, type BadRow, type RawRow, type ReadOptions } from "./row.js";
 
 /** A quote that is never closed would take the rest of the file into memory. */
 const LONGEST_RECORD = 512 * 2 ** 20;
 
-interface CsvRecord {
-  readonly record: readonly Buffer[];
-  readonly info: { readonly lines: number; readonly bytes: number };
-}
-
-// What csv-parse calls a failure, in the terms of somebody who looks at the file.
-const CSV_FAILURES: Record<string, string> = {
-  CSV_QUOTE_NOT_CLOSED: "broken quotes: a quoted field is not closed before the end of the file",
-  CSV_INVALID_CLOSING_QUOTE: "broken quotes: text follows the closing quote of a field",
-  INVALID_OPENING_QUOTE: 'broken quotes: a quote inside a field that is not quoted (write "")',
-  CSV_INVALID_OPENING_QUOTE: 'broken quotes: a quote inside a field that is not quoted (write "")',
-};
-
-/** Line breaks inside the fields of a record. */
-function breaksIn(record: readonly Buffer[]): number {
-  let breaks = 0;
-  for (const field of record) {
-    if (!field.includes(0x0a) && !field.includes(0x0d)) continue;
-    for (let at = 0; at < field.length; at++) {
-      const byte = field[at];
-      if (byte === 0x0a && field[at - 1] !== 0x0d) breaks++;
-      else if (byte === 0x0d) breaks++;
+async function* readRecords(
+  file: string,
+  delimiter: "," | "\t",
+  { op, quoting }: ReadOptions,
+): AsyncGenerator<CsvRecord, void> {
+  const splitter = new CsvSplitter(delimiter.charCodeAt(0), quoting);
+  let line = 1;
+  for await (const block of readBlocks(file, op)) {
+    for (const record of splitter.records(block)) {
+      ({ line } = record);
+      yield record;
+    }
+    if (splitter.pending > LONGEST_RECORD) {
+      const most = `more than ${LONGEST_RECORD / 2 ** 20} MiB without an end of the row`;
+      failAt(op, file, `broken quotes: ${most}, somewhere after line ${line}`);
     }
   }
-  return breaks;
+  const last = splitter.rest();
+  if (last !== null) yield last;
 }
 
-function namesOf(header: readonly Buffer[], file: string, op: string): string[] {
-  return header.map((bytes) => {
+function readHeader(record: CsvRecord, file: string, options: ReadOptions): string[] {
+  const { op } = options;
+  const place = { file, unit: "line", at: record.line } as const;
+  if ("fault" in record) failAt(op, place, record.fault);
+  const names = record.fields.map((bytes) => {
     const name = decodeUtf8(bytes);
-    return typeof name === "string" ? name : failAt(op, { file, unit: "line", at: 1 }, name.fault);
+    return typeof name === "string" ? name : failAt(op, place, name.fault);
   });
+  const missing = missingColumns(options, names);
+  if (missing !== null) failAt(op, place, missing);
+  return names;
 }
 
 /**
@@ -53,73 +50,33 @@ export async function* readCsv(
   delimiter: "," | "\t",
   options: ReadOptions,
 ): AsyncGenerator<RawRow | BadRow, void> {
-  const { op, textColumn, labelColumn, quoting } = options;
-  const place = (at: number) => ({ file, unit: "line", at }) as const;
-  const broken: BadRow[] = [];
-  const parser = parse({
-    delimiter,
-    info: true,
-    encoding: null,
-    quote: quoting ? '"' : null,
-    relax_column_count: true,
-    skip_empty_lines: true,
-    skip_records_with_error: true,
-    record_delimiter: ["\r\n", "\n", "\r"],
-    on_skip: (error) => {
-      if (error === undefined) return;
-      const line = error as unknown as { lines?: number };
-      const bad = { ...place(line.lines ?? 1), reason: CSV_FAILURES[error.code] ?? error.message };
-      // One record may have several faults.
-      if (broken.at(-1)?.at !== bad.at) broken.push(bad);
-    },
-  });
-  let done = 0;
-  async function* blocks(): AsyncGenerator<Buffer, void> {
-    let fed = 0;
-    for await (const block of readBlocks(file, op)) {
-      fed += block.length;
-      if (fed - done > LONGEST_RECORD) {
-        const most = `more than ${LONGEST_RECORD / 2 ** 20} MiB without an end of the row`;
-        failAt(op, file, `broken quotes: ${most} after byte ${done}`);
-      }
-      yield block;
-    }
-  }
-  // An error of either reaches the loop below, which reads the parser.
-  pipeline(Readable.from(blocks(), { highWaterMark: 1 }), parser, () => undefined);
+  const { op, textColumn, labelColumn } = options;
   let header: string[] | null = null;
-  try {
-    for await (const { record, info } of parser as AsyncIterable<CsvRecord>) {
-      done = info.bytes;
-      if (header === null) {
-        header = namesOf(record, file, op);
-        const missing = missingColumns(options, header);
-        if (missing !== null) failAt(op, place(1), missing);
-        continue;
-      }
-      // The parser counts to the line a record ends in; a quoted field may hold line breaks.
-      const at = info.lines - breaksIn(record);
-      while (broken.length > 0 && broken[0]!.at < at) yield broken.shift()!;
-      if (record.length !== header.length) {
-        const reason = `expected ${header.length} fields as in the header, got ${record.length}`;
-        yield { ...place(at), reason };
-        continue;
-      }
-      const text = decodeUtf8(record[header.indexOf(textColumn)]!);
-      const label =
-        labelColumn === null ? undefined : decodeUtf8(record[header.indexOf(labelColumn)]!);
-      const [wrong, column] =
-        text instanceof Undecodable ? [text, textColumn] : [label, labelColumn];
-      if (wrong instanceof Undecodable) {
-        yield { ...place(at), reason: `${wrong.fault} of column ${JSON.stringify(column)}` };
-      } else yield { ...place(at), text, label };
+  let [textAt, labelAt] = [0, -1];
+  for await (const record of readRecords(file, delimiter, options)) {
+    if (header === null) {
+      header = readHeader(record, file, options);
+      textAt = header.indexOf(textColumn);
+      labelAt = labelColumn === null ? -1 : header.indexOf(labelColumn);
+      continue;
     }
-  } catch (cause) {
-    if (cause instanceof CsvError) failAt(op, file, cause.message, cause);
-    throw cause;
-  } finally {
-    parser.destroy();
+    const place = { file, unit: "line", at: record.line } as const;
+    if ("fault" in record) {
+      yield { ...place, reason: record.fault };
+      continue;
+    }
+    const { fields } = record;
+    if (fields.length !== header.length) {
+      const reason = `expected ${header.length} fields as in the header, got ${fields.length}`;
+      yield { ...place, reason };
+      continue;
+    }
+    const text = decodeUtf8(fields[textAt]!);
+    const label = labelAt < 0 ? undefined : decodeUtf8(fields[labelAt]!);
+    const [wrong, column] = text instanceof Undecodable ? [text, textColumn] : [label, labelColumn];
+    if (wrong instanceof Undecodable) {
+      yield { ...place, reason: `${wrong.fault} of column ${JSON.stringify(column)}` };
+    } else yield { ...place, text, label };
   }
-  if (header === null && broken.length === 0) failAt(op, file, "the file is empty");
-  yield* broken;
+  if (header === null) failAt(op, file, "the file is empty");
 }
