@@ -179,15 +179,9 @@ describe("CsvSplitter", () => {
           let line = 1;
           const expected = all.map((row) => {
             const record = [line, row];
-            line += 1 + row.join("").split(/\r\n|\r|\n/).length - 1;
+            line += 1 + row.join("|").split(/\r\n|\r|\n/).length - 1;
             return record;
           });
-          // Fields next to each other must not make one line break of two.
-          fc.pre(
-            !all.some((row) =>
-              row.some((text, i) => text.endsWith("\r") && row[i + 1]?.startsWith("\n")),
-            ),
-          );
           const content = all
             .map((row) => row.map((f) => quote(f, always)).join(",") + eol)
             .join("");

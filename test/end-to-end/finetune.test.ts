@@ -217,7 +217,7 @@ describe("what cannot be run", () => {
     ["latin.csv", Buffer.from("text,label\na\xff,0\n", "latin1"), /line 2: not UTF-8/],
     ["range.csv", "text,label\na,0\nb,7\n", /line 3: label 7 out of range/],
     ["few.csv", "text,label\na,0\nb,1\n", /too few samples/],
-    ["words.txt", "text,label\na,0\n", /expected a .csv or .jsonl file/],
+    ["words.txt", "text,label\na,0\n", /expected a file .csv, .tsv, .jsonl, /],
     ["broken.jsonl", '{"text":\n', /line 1: not JSON/],
   ];
 

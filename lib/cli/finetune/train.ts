@@ -108,7 +108,9 @@ class Run {
   private step(batch: LabelledBatch, epoch: number): { loss: number; right: number } {
     const { fabric, model, optimizer } = this;
     const compute = (): { loss: number; right: number } => {
-      const { inputIds, attentionMask, labels } = batchTensors(batch, this.options);
+      const { inputIds, attentionMask, labels } = batchTensors(batch, {
+        device: this.options.device,
+      });
       const output = model.forward(inputIds, { attentionMask, labels });
       const loss = output.loss!;
       const value = loss.item();
@@ -191,7 +193,9 @@ class Run {
       const found = withFloat32MatmulPrecision(this.mode.matmulPrecision, () =>
         tidy(() =>
           noGrad(() => {
-            const { inputIds, attentionMask, labels } = batchTensors(batch, this.options);
+            const { inputIds, attentionMask, labels } = batchTensors(batch, {
+              device: this.options.device,
+            });
             return countRight(this.model.forward(inputIds, { attentionMask }).logits, labels);
           }),
         ),

@@ -119,22 +119,20 @@ export class CsvSplitter {
     const fields: Buffer[] = [];
     for (let start = 0; start <= bytes.length;) {
       const quoted = this.quoting && bytes[start] === QUOTE;
-      let end = start;
-      if (quoted) {
-        // The quote that closes it is the first that is not followed by another.
-        end = bytes.indexOf(QUOTE, start + 1);
-        while (bytes[end + 1] === QUOTE) end = bytes.indexOf(QUOTE, end + 2);
-        fields.push(unescape(bytes.subarray(start + 1, end)));
-        end++;
-      } else {
-        end = bytes.indexOf(this.delimiter, start);
-        if (end < 0) end = bytes.length;
-        fields.push(bytes.subarray(start, end));
-      }
-      start = end + 1;
+      const end = quoted ? closingQuote(bytes, start) : bytes.indexOf(this.delimiter, start);
+      const stop = end < 0 ? bytes.length : end;
+      fields.push(quoted ? unescape(bytes.subarray(start + 1, stop)) : bytes.subarray(start, stop));
+      start = (quoted ? stop + 1 : stop) + 1;
     }
     return fields;
   }
+}
+
+/** The quote that closes the field that one opens: the first that is not followed by another. */
+function closingQuote(bytes: Buffer, open: number): number {
+  let at = bytes.indexOf(QUOTE, open + 1);
+  while (bytes[at + 1] === QUOTE) at = bytes.indexOf(QUOTE, at + 2);
+  return at;
 }
 
 /** Content of a quoted field, where two quotes stand for one. */

@@ -123,7 +123,7 @@ export async function parquetClassNames(
     const feature = info?.features?.[column];
     const names = feature?._type === "ClassLabel" ? feature.names : null;
     const usable = Array.isArray(names) && names.every((name) => typeof name === "string");
-    return usable ? (names as string[]) : null;
+    return usable ? names : null;
   } catch {
     // A note for another library that is not as expected says nothing about the data.
     return null;
