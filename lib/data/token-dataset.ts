@@ -26,9 +26,13 @@ class Stores implements LabelList {
   }
 
   find(index: number): { readonly store: TokenStore; readonly row: number } {
-    let at = 0;
-    while (index >= this.ends[at]!) at++;
-    return { store: this.list[at]!, row: index - (at === 0 ? 0 : this.ends[at - 1]!) };
+    let [low, high] = [0, this.ends.length - 1];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (index < this.ends[middle]!) high = middle;
+      else low = middle + 1;
+    }
+    return { store: this.list[low]!, row: index - (low === 0 ? 0 : this.ends[low - 1]!) };
   }
 
   label(index: number): Label {

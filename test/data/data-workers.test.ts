@@ -206,3 +206,38 @@ describe("worker threads of a DataLoader", () => {
     expect(second).toEqual(first);
   });
 });
+
+describe("a file that is larger than memory may be", () => {
+  it("is encoded with the memory of a small one", async () => {
+    const peaks = await results(`
+      import { createWriteStream } from "node:fs";
+      import { once } from "node:events";
+      import { encodeFile } from "${library}data/index.js";
+      const words = numbers(500).map((i) => "word" + i);
+      const tokenizer = TextTokenizer.train([words.join(" ")], { minFrequency: 1 });
+      const text = numbers(400).map((i) => words[(i * 31) % 500]).join(" ");
+      for (const [name, rows] of [["small", 2_000], ["large", 20_000]]) {
+        const file = { kind: "csv", path: ${JSON.stringify(directory)} + "/" + name + ".csv" };
+        const out = createWriteStream(file.path);
+        out.write("text,label\\n");
+        for (let i = 0; i < rows; i++) {
+          if (!out.write(text + "," + (i % 2) + "\\n")) await once(out, "drain");
+        }
+        out.end();
+        await once(out, "finish");
+        let peak = 0;
+        const note = () => {
+          const { heapUsed, external } = process.memoryUsage();
+          peak = Math.max(peak, heapUsed + external);
+        };
+        const parts = { cacheDirectory: ${JSON.stringify(directory)}, onProgress: note };
+        const { store } = await encodeFile(file, tokenizer, parts);
+        say({ rows: store.length, peak });
+        store.close();
+      }`);
+    const [small, large] = peaks as { rows: number; peak: number }[];
+    expect([small!.rows, large!.rows]).toEqual([2000, 20_000]);
+    // The large one has 58 MB of text and 32 MB of ids; what it takes more is the index and garbage.
+    expect(large!.peak - small!.peak).toBeLessThan(30e6);
+  });
+});

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 
 import fc from "fast-check";
 import { parquetWriteBuffer } from "hyparquet-writer";
@@ -330,6 +330,13 @@ describe("Parquet", () => {
   it.each([
     ["snappy", {}],
     ["no compression", { codec: "UNCOMPRESSED" }],
+    [
+      "brotli",
+      {
+        codec: "BROTLI",
+        compressors: { BROTLI: (bytes: Uint8Array) => brotliCompressSync(bytes) },
+      },
+    ],
     ["gzip", { codec: "GZIP", compressors: { GZIP: (bytes: Uint8Array) => gzipSync(bytes) } }],
   ])("is read group by group: %s", async (name, options) => {
     const file = await write(`${name}.parquet`, parquet(texts, labels, options));

@@ -64,7 +64,8 @@ function describeJob({ options, device, source, texts, plan, data, terminal }: J
   );
   const { badRows } = texts;
   if (badRows.count > 0) {
-    writeLine(stdout, `        ${badRows.count} rows of no use are left out:`);
+    const rows = badRows.count === 1 ? "1 row of no use is" : `${badRows.count} rows of no use are`;
+    writeLine(stdout, `        ${rows} left out:`);
     for (const line of describeBadRows(badRows)) writeLine(stdout, `          ${line}`);
   }
   writeLine(

@@ -1,6 +1,6 @@
 // The data of a run: files or the built-in reviews, parted, encoded, and dealt out in batches.
 
-import { stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 
 import {
@@ -58,11 +58,14 @@ export type DataOptions = Pick<
 /** Below this the threads cost more time to start than they save. */
 const WORTH_THREADS = 8 * 2 ** 20;
 
+/** What a text in a file of its own is taken to be, rather than to look at each of them. */
+const TEXT_FILE = 1024;
+
 async function sizeOf(files: DataFiles): Promise<number> {
   let size = 0;
   for (const { kind, path } of SPLIT_NAMES.flatMap((part) => files[part])) {
-    // Folders hold many small files; those are read one by one anyway.
-    size += kind === "folder" ? WORTH_THREADS : (await stat(path)).size;
+    if (kind !== "folder") size += (await stat(path)).size;
+    else size += TEXT_FILE * (await readdir(path, { recursive: true })).length;
   }
   return size;
 }
