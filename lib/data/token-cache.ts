@@ -188,6 +188,20 @@ function openKept(target: string, source: string): TokenStore | "damaged" | null
   }
 }
 
+/** A process that was killed leaves a file half written; nobody writes one for so long. */
+const ABANDONED_MS = 24 * 3600 * 1000;
+
+async function removeAbandoned(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    if (!/^\..+\.tokens\..+\.tmp$/.test(name)) continue;
+    const file = path.join(directory, name);
+    // Another process may take it away first.
+    const found = await stat(file).catch(() => null);
+    if (found !== null && Date.now() - found.mtimeMs > ABANDONED_MS)
+      await rm(file, { force: true });
+  }
+}
+
 /**
  * Token ids of the texts of a file, from the cache or made now. A file that is larger than memory
  * is encoded as it is read, and its ids stay on the disk.
@@ -209,6 +223,7 @@ export async function encodeFile(
   let store: TokenStore;
   try {
     await mkdir(cacheDirectory, { recursive: true });
+    await removeAbandoned(cacheDirectory);
     store = await encodeInto(target, file, tokenizer, options);
   } catch (cause) {
     if (cause instanceof DataError) throw cause;

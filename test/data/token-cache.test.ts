@@ -9,14 +9,18 @@ import {
   utimes,
   writeFile,
 } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import path from "node:path";
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { loadBuiltinReviews } from "../../lib/data/text-dataset.js";
 import { encodeDataset, trainingTexts } from "../../lib/data/token-dataset.js";
-import { encodeFile, type EncodeFileOptions } from "../../lib/data/token-cache.js";
+import {
+  defaultCacheDirectory,
+  encodeFile,
+  type EncodeFileOptions,
+} from "../../lib/data/token-cache.js";
 import { openTokenStore, type TokenStore } from "../../lib/data/token-store.js";
 import { TextTokenizer } from "../../lib/data/tokenizer.js";
 import { DataError } from "../../lib/errors.js";
@@ -153,6 +157,16 @@ describe("encodeFile", () => {
     }
   });
 
+  it("takes away what a killed process left half written, once it is old", async () => {
+    const names = ["old", "new"].map((age) => `.0123.tokens.99-${age}.tmp`);
+    for (const name of [...names, "other.tmp"]) await writeFile(path.join(cache, name), "x");
+    const past = new Date(Date.now() - 2 * 24 * 3600 * 1000);
+    for (const name of [names[0]!, "other.tmp"]) await utimes(path.join(cache, name), past, past);
+    await encode();
+    const left = (await readdir(cache)).filter((name) => !name.endsWith(".tokens"));
+    expect(left.sort()).toEqual([names[1], "other.tmp"]);
+  });
+
   it("says that the cache cannot be written, and that a file is not there", async () => {
     const blocked = path.join(directory, "blocked");
     await writeFile(blocked, "");
@@ -247,3 +261,20 @@ function flip(bytes: Buffer, at: number): Buffer {
   bytes[at]! ^= 1;
   return bytes;
 }
+
+describe("defaultCacheDirectory", () => {
+  it("is what the environment says, or the user's cache", () => {
+    const saved = { ...process.env };
+    try {
+      process.env.MIXPREC_CACHE = "/a";
+      process.env.XDG_CACHE_HOME = "/b";
+      expect(defaultCacheDirectory()).toBe(path.join("/a", "tokens"));
+      delete process.env.MIXPREC_CACHE;
+      expect(defaultCacheDirectory()).toBe(path.join("/b", "mixprec", "tokens"));
+      delete process.env.XDG_CACHE_HOME;
+      expect(defaultCacheDirectory()).toBe(path.join(homedir(), ".cache", "mixprec", "tokens"));
+    } finally {
+      process.env = saved;
+    }
+  });
+});
