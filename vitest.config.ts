@@ -26,6 +26,8 @@ export default defineConfig({
     // At least two threads each, so that the parallel paths are tested on every machine.
     env: {
       MIXPREC_TEST_DEVICE: device,
+      // Not the user's own.
+      MIXPREC_CACHE: fileURLToPath(new URL("build/test-cache", import.meta.url)),
       ...(device === "cuda-emulated" ? emulated : {}),
       MIXPREC_NUM_THREADS: String(Math.max(2, Math.floor(availableParallelism() / workers))),
     },

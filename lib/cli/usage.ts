@@ -72,3 +72,10 @@ export function positiveNumber(text: string): number {
   if (value > 0 && Number.isFinite(value)) return value;
   throw new InvalidArgumentError("Expected a finite number above 0.");
 }
+
+/** Parses an option that is a share of a whole: more than 0 and less than 1. */
+export function share(text: string): number {
+  const value = DECIMAL.test(text.trim()) ? Number(text) : NaN;
+  if (value > 0 && value < 1) return value;
+  throw new InvalidArgumentError("Expected a number above 0 and less than 1.");
+}

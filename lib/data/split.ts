@@ -38,7 +38,7 @@ function checkShare(name: string, share: number): void {
  * @throws DataError where a part that was asked for is empty.
  */
 export function stratifiedSplit(
-  labels: readonly number[],
+  labels: ArrayLike<number>,
   options: SplitOptions = {},
 ): Split<number[]> {
   const { validation = 0.1, test = 0.1, seed = 0 } = options;
@@ -52,11 +52,11 @@ export function stratifiedSplit(
   }
   const random = new Random(seed);
   const classes = new Map<number, number[]>();
-  labels.forEach((label, index) => {
-    const members = classes.get(label);
-    if (members === undefined) classes.set(label, [index]);
+  for (let index = 0; index < labels.length; index++) {
+    const members = classes.get(labels[index]!);
+    if (members === undefined) classes.set(labels[index]!, [index]);
     else members.push(index);
-  });
+  }
   const parts: Split<number[]> = { train: [], validation: [], test: [] };
   let seen = 0;
   for (const label of [...classes.keys()].sort((a, b) => a - b)) {
@@ -80,6 +80,37 @@ export function stratifiedSplit(
     train: shuffled(parts.train, random),
     validation: shuffled(parts.validation, random),
     test: shuffled(parts.test, random),
+  };
+}
+
+/**
+ * Indices of the parts of rows that stand one behind the other: those to train on, `sizes.train` of
+ * them, then `sizes.validation` that validate, then those that test. A part of no rows is taken from
+ * the training rows by its share, as {@link stratifiedSplit} does.
+ * @throws as {@link stratifiedSplit}.
+ */
+export function splitIndices(
+  labels: ArrayLike<number>,
+  sizes: { readonly train: number; readonly validation: number },
+  options: SplitOptions = {},
+): Split<number[]> {
+  const range = (from: number, to: number): number[] =>
+    Array.from({ length: to - from }, (_, i) => from + i);
+  const validation = range(sizes.train, sizes.train + sizes.validation);
+  const test = range(sizes.train + sizes.validation, labels.length);
+  if (validation.length > 0 && test.length > 0) {
+    return { train: range(0, sizes.train), validation, test };
+  }
+  const own = Array.from({ length: sizes.train }, (_, i) => labels[i]!);
+  const parts = stratifiedSplit(own, {
+    ...options,
+    ...(validation.length > 0 ? { validation: 0 } : {}),
+    ...(test.length > 0 ? { test: 0 } : {}),
+  });
+  return {
+    train: parts.train,
+    validation: validation.length > 0 ? validation : parts.validation,
+    test: test.length > 0 ? test : parts.test,
   };
 }
 

@@ -1,12 +1,26 @@
-// Labelled texts from a file: what `mixprec finetune --data` reads. Every row is checked, and an
-// error names the file, the line and what is wrong there.
+// Labelled texts in memory: a file, or a whole data set in its parts.
 
-import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { ArgumentError, DataError, describe } from "../errors.js";
-import { parseCsv, parseJsonLines, type TextRecord } from "./records.js";
-import { readTextFile } from "./text-file.js";
+import { checkLabelNames, numberLabels, type LabelList } from "./classes.js";
+import {
+  dataFile,
+  findDataFiles,
+  parquetClassNames,
+  SPLIT_NAMES,
+  type DataFile,
+  type DataFiles,
+  type FindOptions,
+  type RowPlace,
+} from "./sources/index.js";
+import { selectSamples, splitIndices, type Split, type SplitOptions } from "./split.js";
+import {
+  BadRows,
+  streamTexts,
+  type BadRowReport,
+  type Label,
+  type TextStreamOptions,
+} from "./text-stream.js";
 
 /** Texts with a class each. */
 export interface TextDataset {
@@ -17,10 +31,14 @@ export interface TextDataset {
   readonly labelNames: readonly string[];
 }
 
+/** A data set as it was read. */
+export interface LoadedTextDataset extends TextDataset {
+  /** Rows that were left out. */
+  readonly badRows: BadRowReport;
+}
+
 /** What to read from a data file. */
-export interface TextDatasetOptions {
-  /** Default: `text`. */
-  textColumn?: string;
+export interface TextDatasetOptions extends Omit<TextStreamOptions, "bad" | "labelColumn" | "op"> {
   /** Default: `label`. */
   labelColumn?: string;
   /** The classes that are allowed, in order; default: those that the file has. */
@@ -29,130 +47,119 @@ export interface TextDatasetOptions {
 
 const OP = "loadTextDataset";
 
-function fail(file: string, line: number | null, what: string): never {
-  const place = line === null ? file : `${file}, line ${line}`;
-  throw new DataError(`${OP}: ${place}: ${what}`, { op: OP });
-}
+/** Rows of files, with texts and labels apart. */
+class Rows implements LabelList {
+  readonly texts: string[] = [];
+  private readonly labels: Label[] = [];
+  private readonly places: RowPlace[] = [];
 
-function textOf(record: TextRecord, file: string): string {
-  const { text, line } = record;
-  if (typeof text !== "string") fail(file, line, `expected a text, got ${describe(text)}`);
-  if (text.trim() === "") fail(file, line, "the text is empty");
-  return text;
-}
-
-type Label = { readonly line: number } & (
-  | { readonly kind: "number"; readonly value: number }
-  | { readonly kind: "name"; readonly value: string }
-);
-
-function labelOf(record: TextRecord, file: string): Label {
-  const { label, line } = record;
-  if (typeof label !== "string" && typeof label !== "number") {
-    fail(file, line, `label — expected a whole number or a class name, got ${describe(label)}`);
+  get length(): number {
+    return this.texts.length;
   }
-  const text = String(label).trim();
-  if (text === "") fail(file, line, "the label is empty");
-  const value = Number(text);
-  if (Number.isNaN(value)) return { line, kind: "name", value: text };
-  if (!Number.isInteger(value)) {
-    fail(file, line, `label ${text} — expected a whole number or a class name`);
+
+  label(index: number): Label {
+    return this.labels[index]!;
   }
-  if (value < 0) fail(file, line, `label ${text} out of range — expected 0 or more`);
-  return { line, kind: "number", value };
-}
 
-function checkKind(labels: readonly Label[], file: string): void {
-  const first = labels[0]!;
-  const other = labels.find((label) => label.kind !== first.kind);
-  if (other === undefined) return;
-  const describeLabel = (label: Label): string =>
-    `${label.kind} ${describe(label.value)} in line ${label.line}`;
-  fail(
-    file,
-    other.line,
-    `labels are numbers and names mixed: ${describeLabel(first)}, ${describeLabel(other)}`,
-  );
-}
-
-/** Numbers have to be 0 … classes - 1, so that a stray one cannot make the head huge. */
-function numberedClasses(labels: readonly Label[], file: string): string[] {
-  const classes = new Set(labels.map((label) => label.value)).size;
-  const outside = labels.find((label) => (label.value as number) >= classes);
-  if (outside !== undefined) {
-    fail(
-      file,
-      outside.line,
-      `label ${outside.value} out of range — the file has ${classes} different labels, ` +
-        `so expected 0 to ${classes - 1}`,
-    );
+  place(index: number): RowPlace {
+    return this.places[index]!;
   }
-  return Array.from({ length: classes }, (_, index) => String(index));
-}
 
-function compareCodeUnits(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
-function classesOf(labels: readonly Label[], file: string): string[] {
-  checkKind(labels, file);
-  const names =
-    labels[0]!.kind === "number"
-      ? numberedClasses(labels, file)
-      : [...new Set(labels.map((label) => label.value as string))].sort(compareCodeUnits);
-  if (names.length < 2) {
-    fail(
-      file,
-      null,
-      `all labels are ${describe(labels[0]!.value)} — expected at least two classes`,
-    );
+  async read(files: readonly DataFile[], options: TextStreamOptions): Promise<void> {
+    for await (const { text, label, file, unit, at } of streamTexts(files, options)) {
+      this.texts.push(text);
+      this.labels.push(label!);
+      this.places.push({ file, unit, at });
+    }
   }
-  return names;
-}
-
-function indexLabels(labels: readonly Label[], names: readonly string[], file: string): number[] {
-  const index = new Map(names.map((name, at) => [name, at]));
-  return labels.map(({ value, line }) => {
-    const at = index.get(String(value));
-    if (at !== undefined) return at;
-    const list = names.map((name) => JSON.stringify(name)).join(", ");
-    return fail(file, line, `label ${describe(value)} out of range — expected one of ${list}`);
-  });
 }
 
 /**
- * Reads labelled texts from a `.csv` (header line, RFC 4180) or `.jsonl` file in UTF-8. Labels are
- * whole numbers from 0 without gaps, or names, which are numbered in sorted order.
- * @throws DataError where the file cannot be read, is malformed, or a row is of no use.
+ * The names of the classes that the files themselves tell, by number; null where they do not.
+ * Only Parquet files that Hugging Face's `datasets` wrote do.
+ */
+export async function classNamesOf(
+  files: readonly DataFile[],
+  labelColumn: string,
+  op: string,
+): Promise<readonly string[] | null> {
+  const first = files[0];
+  return first?.kind === "parquet" ? parquetClassNames(first.path, labelColumn, op) : null;
+}
+
+/**
+ * Reads labelled texts from a file in UTF-8: `.csv` or `.tsv` (header line, RFC 4180), `.jsonl`, or
+ * `.parquet`. Labels are whole numbers from 0 without gaps, or names, which are numbered in sorted
+ * order.
+ * @throws DataError where the file cannot be read, is malformed, or has a bad row that is not to be
+ * skipped; `FILE, line N` says where.
  * @throws ArgumentError for column names that are equal or empty, or repeated class names.
  */
 export async function loadTextDataset(
   file: string,
   options: TextDatasetOptions = {},
-): Promise<TextDataset> {
-  const { textColumn = "text", labelColumn = "label", labelNames } = options;
-  if (textColumn === labelColumn || textColumn === "" || labelColumn === "") {
-    throw new ArgumentError(
-      `${OP}: expected two different columns, got textColumn ${describe(textColumn)}, ` +
-        `labelColumn ${describe(labelColumn)}`,
-      { op: OP },
-    );
+): Promise<LoadedTextDataset> {
+  const { labelNames, labelColumn = "label" } = options;
+  checkLabelNames(labelNames, OP);
+  const rows = new Rows();
+  const bad = new BadRows();
+  const files = [dataFile(file, OP)];
+  await rows.read(files, { ...options, bad, op: OP });
+  const names = labelNames ?? (await classNamesOf(files, labelColumn, OP));
+  const numbered = numberLabels(rows, file, OP, names);
+  return {
+    texts: rows.texts,
+    labels: [...numbered.labels],
+    labelNames: numbered.labelNames,
+    badRows: bad.report(),
+  };
+}
+
+/** What to read from a data set, and how to part it. */
+export interface TextSplitsOptions extends TextDatasetOptions, SplitOptions, FindOptions {
+  /** Files that take the place of those that the data set has, or of a share of its rows. */
+  readonly files?: Partial<DataFiles>;
+}
+
+/** A data set in its parts. */
+export interface LoadedTextSplits extends Split<TextDataset> {
+  readonly labelNames: readonly string[];
+  readonly badRows: BadRowReport;
+}
+
+/**
+ * Reads a data set in its parts into memory: what {@link findDataFiles} finds. A part that has no
+ * file is taken from the training rows by its share, the same share of each class.
+ * @throws as {@link loadTextDataset}.
+ */
+export async function loadTextSplits(
+  source: string,
+  options: TextSplitsOptions = {},
+): Promise<LoadedTextSplits> {
+  const op = "loadTextSplits";
+  const { labelNames, labelColumn = "label" } = options;
+  checkLabelNames(labelNames, op);
+  const files = { ...(await findDataFiles(source, { ...options, op })), ...options.files };
+  const rows = new Rows();
+  const bad = new BadRows();
+  const ends: number[] = [];
+  for (const part of SPLIT_NAMES) {
+    await rows.read(files[part], { ...options, bad, op });
+    ends.push(rows.length);
   }
-  if (labelNames !== undefined && new Set(labelNames).size !== labelNames.length) {
-    throw new ArgumentError(`${OP}: labelNames — expected different names`, { op: OP });
-  }
-  const extension = path.extname(file).toLowerCase();
-  if (extension !== ".csv" && extension !== ".jsonl") {
-    fail(file, null, `expected a .csv or .jsonl file, got ${describe(extension)}`);
-  }
-  const content = await readTextFile(file, OP);
-  const source = { file, textColumn, labelColumn, op: OP };
-  const parseRecords = extension === ".csv" ? parseCsv : parseJsonLines;
-  const records = parseRecords(content, source);
-  const texts = records.map((record) => textOf(record, file));
-  const labels = records.map((record) => labelOf(record, file));
-  const names = labelNames ?? classesOf(labels, file);
-  return { texts, labels: indexLabels(labels, names, file), labelNames: names };
+  const names = labelNames ?? (await classNamesOf(files.train, labelColumn, op));
+  const numbered = numberLabels(rows, source, op, names);
+  const [toTrain, toValidation] = ends as [number, number];
+  const all = { texts: rows.texts, labels: [...numbered.labels], labelNames: numbered.labelNames };
+  const sizes = { train: toTrain, validation: toValidation - toTrain };
+  const split = splitIndices(all.labels, sizes, options);
+  return {
+    train: selectSamples(all, split.train),
+    validation: selectSamples(all, split.validation),
+    test: selectSamples(all, split.test),
+    labelNames: numbered.labelNames,
+    badRows: bad.report(),
+  };
 }
 
 /** The reviews that ship with the package; scripts/generate-reviews.mjs makes them. */

@@ -2,6 +2,7 @@
 // directory or trained from texts. Hugging Face's library does the tokenizing; truncation, padding
 // and typed errors are added here.
 
+import { createHash } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 
@@ -9,7 +10,14 @@ import * as huggingFace from "@huggingface/tokenizers";
 
 import { ArgumentError, DataError, describe } from "../errors.js";
 import { writeFileAtomic } from "../io/atomic-write.js";
-import { padBatch, type TokenBatch } from "./data-loader.js";
+import {
+  bertTokenizerConfig,
+  bertTokenizerJson,
+  MAX_WORD_CHARACTERS,
+  SPECIAL_TOKENS,
+} from "./bert-tokenizer.js";
+import { ChunkEncoder, plainCharacters, splitsAtSpaces } from "./chunk-encoder.js";
+import { padBatch, type TokenBatch } from "./collate.js";
 import { trainWordPiece } from "./wordpiece-trainer.js";
 
 /** What is used of Hugging Face's class; its own declarations do not resolve in an ES module. */
@@ -47,6 +55,12 @@ export interface TrainTokenizerOptions {
   minFrequency?: number;
   /** What `tokenizer_config.json` says is the longest input; default 512. */
   modelMaxLength?: number;
+}
+
+/** The two files that make a tokenizer. */
+export interface TokenizerDefinition {
+  readonly json: Record<string, unknown>;
+  readonly config: Record<string, unknown>;
 }
 
 type Json = Record<string, unknown>;
@@ -90,6 +104,8 @@ export class TextTokenizer {
   /** Special tokens in front of a text and behind it. */
   private readonly before: readonly number[];
   private readonly after: readonly number[];
+  private readonly chunks: ChunkEncoder | null;
+  private hash: string | null = null;
 
   /**
    * @param json content of tokenizer.json
@@ -127,6 +143,29 @@ export class TextTokenizer {
     }
     const pad = tokenContent(config.pad_token) ?? "[PAD]";
     this.padId = this.tokenizer.token_to_id(pad) ?? 0;
+    const { normalizer } = this.tokenizer;
+    this.chunks = splitsAtSpaces(json, normalizer)
+      ? new ChunkEncoder((chunk) => this.encodeWhole(chunk), plainCharacters(json, normalizer))
+      : null;
+  }
+
+  /** What tokenizer.json and tokenizer_config.json say; plain data, from which it is made again. */
+  definition(): TokenizerDefinition {
+    return { json: this.json, config: this.config };
+  }
+
+  /** SHA-256 of {@link definition}: tokenizers of one fingerprint give the same ids. */
+  get fingerprint(): string {
+    const { json, config } = this;
+    this.hash ??= createHash("sha256")
+      .update(JSON.stringify([json, config]))
+      .digest("hex");
+    return this.hash;
+  }
+
+  /** Special tokens in front of every text and behind it, by id. */
+  get specialIds(): { readonly before: readonly number[]; readonly after: readonly number[] } {
+    return { before: this.before, after: this.after };
   }
 
   /**
@@ -150,18 +189,19 @@ export class TextTokenizer {
    * texts give the same vocabulary.
    * @throws ArgumentError for a vocabulary too small for the characters of the texts.
    */
-  static train(texts: readonly string[], options: TrainTokenizerOptions = {}): TextTokenizer {
+  static train(texts: Iterable<string>, options: TrainTokenizerOptions = {}): TextTokenizer {
+    const counts = new WordCounts();
+    for (const text of texts) counts.add(text);
+    return TextTokenizer.fromWordCounts(counts, options);
+  }
+
+  /**
+   * {@link train} from words that were counted while texts went by.
+   * @throws ArgumentError for a vocabulary too small for the characters of the words.
+   */
+  static fromWordCounts(words: WordCounts, options: TrainTokenizerOptions = {}): TextTokenizer {
     const { vocabSize = 8192, minFrequency = 2, modelMaxLength = 512 } = options;
-    // The library's own normalizer and splitter, so that training sees what encoding will.
-    const splitter = new Tokenizer(bertTokenizerJson(SPECIAL_TOKENS), {});
-    const counts = new Map<string, number>();
-    for (const text of texts) {
-      const normalized = splitter.normalizer!(text);
-      for (const word of splitter.pre_tokenizer!([normalized])) {
-        if ([...word].length > MAX_WORD_CHARACTERS) continue;
-        counts.set(word, (counts.get(word) ?? 0) + 1);
-      }
-    }
+    const { counts } = words;
     const vocabulary = trainWordPiece(counts, {
       vocabSize,
       minFrequency,
@@ -184,10 +224,19 @@ export class TextTokenizer {
         { op: "encode" },
       );
     }
+    const room = maxLength - special;
+    const content = this.encodeContent(text, room);
+    return [...this.before, ...content.slice(0, room), ...this.after];
+  }
+
+  /** Token ids of a text without special tokens in front and behind, the first `most` at least. */
+  encodeContent(text: string, most = Infinity): readonly number[] {
+    return this.chunks === null ? this.encodeWhole(text) : this.chunks.ids(text, most);
+  }
+
+  private encodeWhole(text: string): number[] {
     // The library fails on a text of no words.
-    const content =
-      text === "" ? [] : this.tokenizer.encode(text, { add_special_tokens: false }).ids;
-    return [...this.before, ...content.slice(0, maxLength - special), ...this.after];
+    return text === "" ? [] : this.tokenizer.encode(text, { add_special_tokens: false }).ids;
   }
 
   /** Token ids of several texts as one padded batch. */
@@ -233,6 +282,22 @@ export class TextTokenizer {
   }
 }
 
+/** How often words occur in texts, as BERT's uncased tokenizer splits them. */
+export class WordCounts {
+  readonly counts = new Map<string, number>();
+  // The library's own normalizer and splitter, so that training sees what encoding will.
+  private readonly splitter = new Tokenizer(bertTokenizerJson(SPECIAL_TOKENS), {});
+
+  add(text: string): void {
+    const { counts, splitter } = this;
+    const normalized = splitter.normalizer!(text);
+    for (const word of splitter.pre_tokenizer!([normalized])) {
+      if ([...word].length > MAX_WORD_CHARACTERS) continue;
+      counts.set(word, (counts.get(word) ?? 0) + 1);
+    }
+  }
+}
+
 /** The library takes a broken vocabulary without a word, and gives wrong ids later. */
 function checkWordPiece(model: Json, fail: Fail): void {
   const vocabulary = model.vocab;
@@ -255,66 +320,3 @@ function checkWordPiece(model: Json, fail: Fail): void {
 }
 
 const MODEL_TYPES: readonly unknown[] = ["WordPiece", "Unigram", "BPE"];
-const SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] as const;
-const MAX_WORD_CHARACTERS = 100;
-
-/** tokenizer.json of BERT's uncased tokenizer, with this vocabulary; it begins with the special tokens. */
-function bertTokenizerJson(vocabulary: readonly string[]): Json {
-  const special = (id: string, typeId: number): Json => ({ SpecialToken: { id, type_id: typeId } });
-  const sequence = (id: string, typeId: number): Json => ({ Sequence: { id, type_id: typeId } });
-  const template = (token: string): Json => ({
-    id: token,
-    ids: [vocabulary.indexOf(token)],
-    tokens: [token],
-  });
-  const single = [special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0)];
-  return {
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: SPECIAL_TOKENS.map((content, id) => ({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
-    normalizer: {
-      type: "BertNormalizer",
-      clean_text: true,
-      handle_chinese_chars: true,
-      strip_accents: null,
-      lowercase: true,
-    },
-    pre_tokenizer: { type: "BertPreTokenizer" },
-    post_processor: {
-      type: "TemplateProcessing",
-      single,
-      pair: [...single, sequence("B", 1), special("[SEP]", 1)],
-      special_tokens: { "[CLS]": template("[CLS]"), "[SEP]": template("[SEP]") },
-    },
-    decoder: { type: "WordPiece", prefix: "##", cleanup: true },
-    model: {
-      type: "WordPiece",
-      unk_token: "[UNK]",
-      continuing_subword_prefix: "##",
-      max_input_chars_per_word: MAX_WORD_CHARACTERS,
-      vocab: Object.fromEntries(vocabulary.map((token, id) => [token, id])),
-    },
-  };
-}
-
-function bertTokenizerConfig(modelMaxLength: number): Json {
-  return {
-    tokenizer_class: "DistilBertTokenizer",
-    do_lower_case: true,
-    model_max_length: modelMaxLength,
-    pad_token: "[PAD]",
-    unk_token: "[UNK]",
-    cls_token: "[CLS]",
-    sep_token: "[SEP]",
-    mask_token: "[MASK]",
-  };
-}

@@ -20,6 +20,13 @@ describe("the options of finetune", () => {
   it("default to one run in float32 on the built-in data, which writes nothing", () => {
     expect(parse()).toMatchObject({
       data: null,
+      validationData: null,
+      testData: null,
+      validationShare: 0.1,
+      testShare: 0.3,
+      badRows: "fail",
+      cache: null,
+      workers: null,
       textColumn: "text",
       labelColumn: "label",
       model: null,
@@ -63,9 +70,18 @@ describe("the options of finetune", () => {
     const args =
       "--data d.csv --text-column t --label-column l --model m --revision r --precision bf16 " +
       "--matmul-precision medium --epochs 2 --batch-size 3 --lr 0.5 --max-length 40 " +
+      "--validation-data v.csv --test-data t.csv --validation-share 0.2 --test-share .25 " +
+      "--bad-rows skip --cache c --workers 3 " +
       "--padding max-length --seed 9007199254740991 --device cuda:1 --threads 2 --out o";
     expect(parse(...args.split(" "))).toEqual({
       data: "d.csv",
+      validationData: "v.csv",
+      testData: "t.csv",
+      validationShare: 0.2,
+      testShare: 0.25,
+      badRows: "skip",
+      cache: "c",
+      workers: 3,
       textColumn: "t",
       labelColumn: "l",
       model: "m",
@@ -86,6 +102,10 @@ describe("the options of finetune", () => {
       threads: 2,
       out: "o",
     });
+  });
+
+  it("keep no token ids where that is asked for", () => {
+    expect(parse("--no-cache").cache).toBe(false);
   });
 
   it.each([
@@ -127,6 +147,13 @@ describe("mixprec", () => {
     [["finetune", "--device", "tpu"], /--device: expected auto, cpu, cuda or cuda:N, got "tpu"/],
     [["finetune", "--device", "cuda:"], /--device: expected/],
     [["finetune", "--data", ""], /--data: expected a name/],
+    [["finetune", "--test-data", " "], /--test-data: expected a name/],
+    [["finetune", "--test-share", "1"], /above 0 and less than 1/],
+    [
+      ["finetune", "--test-share", "0.6", "--validation-share", "0.4"],
+      /less than 1 together, got 0.4 and 0.6/,
+    ],
+    [["finetune", "--bad-rows", "ignore"], /--bad-rows/],
     [["finetune", "--out", " "], /--out: expected a name/],
     [["finetune", "--text-column", "label"], /expected different columns, got "label" twice/],
     [["finetune", "--colour"], /unknown option '--colour'/],

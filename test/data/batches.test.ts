@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { DataLoader, padBatch } from "../../lib/data/data-loader.js";
+import { padBatch } from "../../lib/data/collate.js";
+import { DataLoader } from "../../lib/data/data-loader.js";
 import { Random, shuffled } from "../../lib/data/random.js";
 import { splitDataset, stratifiedSplit } from "../../lib/data/split.js";
 import { ArgumentError, DataError } from "../../lib/errors.js";
@@ -84,9 +85,9 @@ describe("DataLoader", () => {
     const options = {
       batchSize: 3,
       seed: 4,
-      shuffle: (items: readonly number[], random: Random) => {
-        const at = random.below(items.length);
-        return [...items.slice(at), ...items.slice(0, at)];
+      shuffle: (indices: readonly number[], random: Random) => {
+        const at = random.below(indices.length);
+        return [...indices.slice(at), ...indices.slice(0, at)];
       },
     };
     const loader = new DataLoader(numbers(8), options);
@@ -141,7 +142,62 @@ describe("DataLoader", () => {
       expect(() => new DataLoader([1], { batchSize })).toThrow(ArgumentError);
     }
     const loader = new DataLoader([1, 2]);
-    expect(() => loader.loadStateDict({ random: [1, 2, 3, 4], batch: 3 })).toThrow(ArgumentError);
+    const state = { random: [1, 2, 3, 4] as const, batch: 3, batchSize: 1, items: 2 };
+    expect(() => loader.loadStateDict(state)).toThrow(/a batch from 0 to 2, got 3/);
+    const fits = { ...state, batch: 1 };
+    expect(() => loader.loadStateDict({ ...fits, items: 3 })).toThrow(/items: 2, got 3/);
+    expect(() => loader.loadStateDict({ ...fits, batchSize: 4 })).toThrow(/batches of 1, got 4/);
+    expect(() => loader.loadStateDict({ ...fits, random: [0, 0, 0, 0] })).toThrow(ArgumentError);
+  });
+
+  it("puts items of about one length into a batch where it knows the lengths", () => {
+    const lengths = numbers(200).map((i) => 3 + ((i * 7) % 40));
+    const make = (seed: number) =>
+      new DataLoader(lengths, { batchSize: 8, shuffle: true, seed, lengths });
+    const batches = [...make(1)];
+    for (const batch of batches) expect(Math.max(...batch) - Math.min(...batch)).toBeLessThan(8);
+    expect(batches.flat().sort()).toEqual([...lengths].sort());
+    expect([...make(1)]).toEqual(batches);
+    expect([...make(2)]).not.toEqual(batches);
+    const still = [...new DataLoader(lengths, { batchSize: 8, lengths })].flat();
+    expect(still).toEqual([...lengths].sort((a, b) => b - a));
+    expect(() => new DataLoader([1], { lengths: [1, 2] })).toThrow(
+      /one for each of 1 items, got 2/,
+    );
+    const shuffle = (indices: readonly number[]) => indices;
+    expect(() => new DataLoader([1], { lengths: [1], shuffle })).toThrow(ArgumentError);
+  });
+
+  it("takes items from a data set by index, only those of the batch", () => {
+    const asked: number[] = [];
+    const get = (i: number) => {
+      asked.push(i);
+      return i * i;
+    };
+    const loader = new DataLoader({ length: 5, get }, { batchSize: 2 });
+    const epoch = loader[Symbol.iterator]();
+    expect(epoch.next().value).toEqual([0, 1]);
+    expect(asked).toEqual([0, 1]);
+    expect([...epoch]).toEqual([[4, 9], [16]]);
+  });
+
+  it("awaits a collate that returns promises", async () => {
+    const collate = (items: number[]) => Promise.resolve(items.length);
+    const loader = new DataLoader(numbers(5), { batchSize: 2, collate });
+    const lengths: number[] = [];
+    for await (const batch of loader) lengths.push(batch);
+    expect(lengths).toEqual([2, 2, 1]);
+  });
+
+  it("wants a module where threads make the batches", () => {
+    expect(() => new DataLoader([1], { numWorkers: 1 })).toThrow(
+      /expected collate to be \{ module/,
+    );
+    const task = { module: "file:///none.js" };
+    const loader = new DataLoader([1], { numWorkers: 1, collate: task });
+    expect(() => [...loader]).toThrow(/expected `for await`/);
+    expect(() => new DataLoader([1], { numWorkers: -1 })).toThrow(ArgumentError);
+    expect(() => new DataLoader([1], { prefetchFactor: 0 })).toThrow(ArgumentError);
   });
 });
 

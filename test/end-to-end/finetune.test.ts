@@ -211,6 +211,40 @@ describe("a single run", () => {
   });
 });
 
+describe("a data set in folders", () => {
+  it("is read as aclImdb has it, with its own test part, and says which files it left out", async () => {
+    const { generateReviews, builtin } = await import("../../scripts/generate-reviews.mjs");
+    const reviews = generateReviews({ ...builtin, count: 60 });
+    for (const [i, { text, label }] of reviews.entries()) {
+      const folder = at("imdb", i < 40 ? "train" : "test", label === "positive" ? "pos" : "neg");
+      await mkdir(folder, { recursive: true });
+      await writeFile(path.join(folder, `${i}_5.txt`), text);
+    }
+    await mkdir(at("imdb", "train", "unsup"));
+    await writeFile(at("imdb", "train", "unsup", "0_0.txt"), "no label");
+    const empty = at("imdb", "train", "neg", "empty.txt");
+    await writeFile(empty, "\n");
+
+    const refused = await execute(...tinyRun(at("imdb")));
+    expect(refused.code).toBe(1);
+    expect(refused.err).toBe(`mixprec: finetune: ${empty}: the text is empty\n`);
+
+    const more = ["--bad-rows", "skip", "--validation-share", "0.2", "--out", at("folders")];
+    const { code, out, err } = await execute(...tinyRun(at("imdb"), ...more));
+    expect(err).toBe("");
+    expect(code).toBe(0);
+    expect(out).toContain("1 row of no use is left out:");
+    expect(out).toContain(`${empty}: the text is empty`);
+    expect((await readReport("folders")).data).toMatchObject({
+      classes: ["neg", "pos"],
+      train: 32,
+      validation: 8,
+      test: 20,
+      badRows: 1,
+    });
+  });
+});
+
 describe("what cannot be run", () => {
   const files: [name: string, content: string | Uint8Array, message: RegExp][] = [
     ["columns.csv", "txt,label\na,0\n", /no column "text"/],
@@ -219,7 +253,7 @@ describe("what cannot be run", () => {
     ["latin.csv", Buffer.from("text,label\na\xff,0\n", "latin1"), /line 2: not UTF-8/],
     ["range.csv", "text,label\na,0\nb,7\n", /line 3: label 7 out of range/],
     ["few.csv", "text,label\na,0\nb,1\n", /too few samples/],
-    ["words.txt", "text,label\na,0\n", /expected a .csv or .jsonl file/],
+    ["words.txt", "text,label\na,0\n", /expected a file .csv, .tsv, .jsonl, /],
     ["broken.jsonl", '{"text":\n', /line 1: not JSON/],
   ];
 

@@ -2,15 +2,23 @@
 
 import { cuda } from "../../core/memory.js";
 import { setNumThreads } from "../../native.js";
+import { describeBadRows, type EncodedDataset } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import { resolveDevice } from "../device.js";
 import { readEnvironment } from "../environment.js";
 import { comparisonTable } from "../table.js";
 import { writeLine, type Terminal } from "../terminal.js";
 import { EXIT, InterruptedError } from "../usage.js";
-import { encodeTexts, loadTexts, type EncodedData, type SplitTexts } from "./dataset.js";
+import {
+  encodeData,
+  fromHub,
+  openData,
+  samplesOf,
+  trainingTextsOf,
+  type EncodedData,
+} from "./dataset.js";
 import { createDownloadProgress } from "./download-progress.js";
-import { findModel, planModel, type ModelPlan } from "./model.js";
+import { findModel, planModel, planTokenizer, type ModelPlan } from "./model.js";
 import { COMPARED_MODES, type Mode } from "./modes.js";
 import type { FinetuneOptions } from "./options.js";
 import { createProgress, runLine } from "./progress.js";
@@ -22,7 +30,9 @@ import { train, type TrainedRun } from "./train.js";
 interface Job {
   readonly options: FinetuneOptions;
   readonly device: Device;
-  readonly texts: SplitTexts;
+  /** What the report calls the data. */
+  readonly source: string;
+  readonly texts: EncodedDataset;
   readonly plan: ModelPlan;
   readonly data: EncodedData;
   readonly terminal: Terminal;
@@ -36,17 +46,21 @@ async function prepare(
 ): Promise<Job> {
   const device = resolveDevice(options.device);
   if (options.threads !== null) setNumThreads(options.threads);
-  const found = await findModel(options, createDownloadProgress(terminal.stdout), signal);
-  const texts = await loadTexts(options, found?.classes.names);
-  const plan = await planModel(options, found, texts, device);
-  const { maxLength, tokenizer, encoder } = plan;
-  const data = encodeTexts(texts, tokenizer, { maxLength, vocabSize: encoder.vocabSize });
+  const onProgress = createDownloadProgress(terminal.stdout);
+  const found = await findModel(options, onProgress, signal);
+  const source = await openData(options, signal, fromHub(onProgress, signal));
+  const tokenizer = await planTokenizer(options, found, () => trainingTextsOf(source));
+  const texts = await encodeData(source, tokenizer, found?.classes.names ?? null, found !== null);
+  const plan = await planModel(options, found, tokenizer, texts.labelNames, device);
+  const { maxLength, encoder } = plan;
+  const join = options.full && options.data === null;
+  const data = samplesOf(texts, { maxLength, vocabSize: encoder.vocabSize, join });
   // Last, so that a command that fails leaves no directory behind.
   if (options.out !== null) await checkOutput(options.out, options.model);
-  return { options, device, texts, plan, data, terminal, signal };
+  return { options, device, source: source.source, texts, plan, data, terminal, signal };
 }
 
-function describeJob({ options, device, texts, plan, data, terminal }: Job): void {
+function describeJob({ options, device, source, texts, plan, data, terminal }: Job): void {
   const { stdout } = terminal;
   const { encoder, maxLength, tokenizer } = plan;
   const { isa, threads } = readEnvironment();
@@ -55,9 +69,15 @@ function describeJob({ options, device, texts, plan, data, terminal }: Job): voi
   const cut = data.truncated > 0 ? `, ${data.truncated} cut off` : "";
   writeLine(
     stdout,
-    `data    ${texts.source}: ${texts.labelNames.length} classes, ${train} texts to ` +
+    `data    ${source}: ${texts.labelNames.length} classes, ${train} texts to ` +
       `train, ${validation} to validate, ${test} to test; up to ${maxLength} tokens${cut}`,
   );
+  const { badRows } = texts;
+  if (badRows.count > 0) {
+    const rows = badRows.count === 1 ? "1 row of no use is" : `${badRows.count} rows of no use are`;
+    writeLine(stdout, `        ${rows} left out:`);
+    for (const line of describeBadRows(badRows)) writeLine(stdout, `          ${line}`);
+  }
   writeLine(
     stdout,
     `model   ${plan.source}: ${encoder.name}, ${plan.parameters.toLocaleString("en")} ` +
@@ -110,7 +130,7 @@ async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
 }
 
 function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Report {
-  const { options, device, texts, plan, data } = job;
+  const { options, device, source, texts, plan, data } = job;
   const { epochs, batchSize, learningRate, padding, seed } = options;
   return {
     format: "mixprec-finetune-1",
@@ -119,12 +139,13 @@ function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Repo
     environment: readEnvironment(),
     device,
     data: {
-      source: texts.source,
+      source,
       classes: texts.labelNames,
       train: data.train.length,
       validation: data.validation.length,
       test: data.test.length,
       truncated: data.truncated,
+      badRows: texts.badRows.count,
     },
     model: { source: plan.source, parameters: plan.parameters, config: plan.config },
     options: { epochs, batchSize, learningRate, maxLength: plan.maxLength, padding, seed },

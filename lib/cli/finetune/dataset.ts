@@ -1,140 +1,214 @@
-// The data of a run: texts from a file or built in, split, encoded, and dealt out in batches.
+// The data of a run: files or the built-in reviews, parted, encoded, and dealt out in batches.
+
+import { readdir, stat } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 
 import {
+  BUILTIN_REVIEWS_FILE,
+  collateTokens,
   DataLoader,
-  loadBuiltinReviews,
-  loadTextDataset,
-  padBatch,
-  shuffled,
-  splitDataset,
-  type Random,
+  defaultCacheDirectory,
+  encodeDataset,
+  findDataFiles,
+  isDataFile,
+  SPLIT_NAMES,
+  trainingTexts,
+  type DataFiles,
+  type EncodedDataset,
+  type EncodeDatasetOptions,
+  type LabelledBatch,
   type Split,
-  type TextDataset,
   type TextTokenizer,
-  type TokenBatch,
+  type TokenDataset,
+  type TokenSample,
 } from "../../data/index.js";
 import { DataError } from "../../errors.js";
+import { openRepo, type HubProgress } from "../../io/hub/index.js";
+import { InterruptedError } from "../usage.js";
 import type { FinetuneOptions, Padding } from "./options.js";
 
-/** Shares that are not trained on; a large test set tells precisions from chance. */
-const SHARES = { validation: 0.1, test: 0.3 };
-
-/** Texts in three parts. */
-export interface SplitTexts extends Split<TextDataset> {
+/** The files of a run and how they are read. */
+export interface DataSource {
   /** What the report calls it. */
   readonly source: string;
-  readonly labelNames: readonly string[];
+  readonly files: DataFiles;
+  readonly reading: EncodeDatasetOptions;
 }
 
-/** One text. */
-export interface Sample {
-  readonly ids: readonly number[];
-  readonly label: number;
-}
+/** Encoded texts. */
+export type Samples = Pick<TokenDataset, "get" | "length" | "lengths" | "truncated">;
 
 /** Encoded texts in three parts. */
-export interface EncodedData extends Split<readonly Sample[]> {
+export interface EncodedData extends Split<Samples> {
   /** Texts that were cut off. */
   readonly truncated: number;
 }
 
-/** A padded batch with its labels. */
-export interface Batch extends TokenBatch {
-  readonly labels: Int32Array;
+/** The options that {@link openData} looks at. */
+export type DataOptions = Pick<
+  FinetuneOptions,
+  | "badRows"
+  | "cache"
+  | "data"
+  | "labelColumn"
+  | "seed"
+  | "testData"
+  | "testShare"
+  | "textColumn"
+  | "validationData"
+  | "validationShare"
+  | "workers"
+>;
+
+/** Below this the threads cost more time to start than they save. */
+const WORTH_THREADS = 8 * 2 ** 20;
+
+/** What a text in a file of its own is taken to be, rather than to look at each of them. */
+const TEXT_FILE = 1024;
+
+async function sizeOf(files: DataFiles): Promise<number> {
+  let size = 0;
+  for (const { kind, path } of SPLIT_NAMES.flatMap((part) => files[part])) {
+    if (kind !== "folder") size += (await stat(path)).size;
+    else size += TEXT_FILE * (await readdir(path, { recursive: true })).length;
+  }
+  return size;
 }
 
-/** Numbers the classes as a trained head does, where it knows just these names. */
-export function numberClassesAs(names: readonly string[], dataset: TextDataset): TextDataset {
-  const { labelNames, labels } = dataset;
-  const ids = labelNames.map((name) => names.indexOf(name));
-  if (names.length !== labelNames.length || ids.includes(-1)) return dataset;
-  return { ...dataset, labels: labels.map((label) => ids[label]!), labelNames: names };
+async function filesOf(options: DataOptions, resolve?: Resolve): Promise<DataFiles> {
+  const { data, validationData, testData } = options;
+  const op = "finetune";
+  const found = await findDataFiles(data ?? BUILTIN_REVIEWS_FILE, { op, resolve });
+  const own = async (name: string | null): Promise<DataFiles["train"] | null> =>
+    name === null ? null : (await findDataFiles(name, { op, resolve })).train;
+  return {
+    train: found.train,
+    validation: (await own(validationData)) ?? found.validation,
+    test: (await own(testData)) ?? found.test,
+  };
 }
 
-/** Words of a long text: with punctuation and parts of words about 512 tokens or a few less. */
-const LONG_TEXT_WORDS = 400;
+/** Downloads a data set; returns its directory. */
+export type Resolve = (name: string) => Promise<string>;
 
-/** Texts of at least `words` words, each several texts of one class after the other. */
-export function joinedTexts(dataset: TextDataset, words = LONG_TEXT_WORDS): TextDataset {
-  const texts: string[] = [];
-  const labels: number[] = [];
-  dataset.labelNames.forEach((_, label) => {
-    let parts: string[] = [];
-    let length = 0;
-    dataset.texts.forEach((text, i) => {
-      if (dataset.labels[i] !== label) return;
-      parts.push(text);
-      length += text.split(" ").length;
-      if (length < words) return;
-      texts.push(parts.join(" "));
-      labels.push(label);
-      parts = [];
-      length = 0;
-    });
-  });
-  return { ...dataset, texts, labels };
+/** Downloads the data files of a data set on the Hugging Face hub. */
+export function fromHub(
+  onProgress?: (progress: HubProgress) => void,
+  signal?: AbortSignal,
+): Resolve {
+  return async (name) => {
+    const repo = await openRepo(name, { repoType: "dataset", onProgress, signal });
+    for (const file of repo.files) if (isDataFile(file)) await repo.get(file);
+    return repo.directory;
+  };
 }
 
 /**
- * Reads and splits the texts; the same seed gives the same split. With `full` the built-in reviews
- * are joined to long texts.
- * @param headNames the classes of a head that is to be trained on, by id.
- * @throws DataError where the file is of no use.
+ * Finds the data of a run; the same seed parts it in the same way.
+ * @param resolve downloads a data set that is no path.
+ * @throws DataError where there is none.
  */
-export async function loadTexts(
-  options: Pick<FinetuneOptions, "data" | "textColumn" | "labelColumn" | "seed"> & {
-    readonly full?: boolean;
-  },
-  headNames: readonly string[] | null = null,
-): Promise<SplitTexts> {
-  const { data, textColumn, labelColumn, seed } = options;
-  const read =
-    data === null
-      ? await loadBuiltinReviews()
-      : await loadTextDataset(data, { textColumn, labelColumn });
-  const dataset = headNames === null ? read : numberClassesAs(headNames, read);
-  const { labelNames } = dataset;
-  const parts = splitDataset(dataset, { ...SHARES, seed });
-  if (data !== null || options.full !== true)
-    return { source: data ?? "built-in", labelNames, ...parts };
-  // After the split, so that no review is in two parts.
-  const [train, validation, test] = [parts.train, parts.validation, parts.test].map((part) =>
-    joinedTexts(part),
-  );
-  const source = "built-in, joined to long texts";
-  return { source, labelNames, train: train!, validation: validation!, test: test! };
+export async function openData(
+  options: DataOptions,
+  signal?: AbortSignal,
+  resolve?: Resolve,
+): Promise<DataSource> {
+  const { data, textColumn, labelColumn, badRows, seed, cache, workers } = options;
+  const files = await filesOf(options, resolve);
+  const some = Math.max(1, Math.min(4, availableParallelism() - 1));
+  const numWorkers = workers ?? ((await sizeOf(files)) < WORTH_THREADS ? 0 : some);
+  const reading = {
+    op: "finetune",
+    textColumn,
+    labelColumn,
+    badRows,
+    seed,
+    validation: options.validationShare,
+    test: options.testShare,
+    numWorkers,
+    // The built-in reviews are encoded faster than a cache of them is looked after.
+    cacheDirectory: data === null || cache === false ? null : (cache ?? defaultCacheDirectory()),
+    onProgress: () => {
+      if (signal?.aborted === true) throw new InterruptedError();
+    },
+  };
+  return { source: data ?? "built-in", files, reading };
+}
+
+/** The texts that are trained on. */
+export function trainingTextsOf({ source, files, reading }: DataSource): AsyncGenerator<string> {
+  return trainingTexts(source, files, reading);
 }
 
 /**
- * Token ids of all texts, cut off at `maxLength` tokens.
+ * Token ids of all texts.
+ * @param headNames the classes of a head that is to be trained on, by id.
+ * @param keep whether the ids are worth a cache: those of a new tokenizer are not.
+ * @throws DataError where a file is of no use.
+ */
+export function encodeData(
+  { source, files, reading }: DataSource,
+  tokenizer: TextTokenizer,
+  headNames: readonly string[] | null,
+  keep: boolean,
+): Promise<EncodedDataset> {
+  const options = keep ? reading : { ...reading, cacheDirectory: null };
+  return encodeDataset(source, files, tokenizer, { ...options, preferNames: headNames });
+}
+
+/**
+ * Long samples: each several of one class after the other, as many as fit into `maxLength` tokens.
+ * Those that are left over are left out. Each sample has one special token at either end.
+ */
+export function joinedSamples(samples: Samples, maxLength: number): Samples {
+  const joined: TokenSample[] = [];
+  const open = new Map<number, number[]>();
+  for (let i = 0; i < samples.length; i++) {
+    const { ids, label } = samples.get(i);
+    const content = Array.from(ids).slice(1, -1);
+    const [first, last] = [ids[0]!, ids[ids.length - 1]!];
+    const before = open.get(label) ?? [];
+    if (before.length > 0 && before.length + content.length + 2 > maxLength) {
+      joined.push({ ids: [first, ...before, last], label });
+      open.set(label, content);
+    } else {
+      open.set(label, [...before, ...content]);
+    }
+  }
+  return {
+    length: joined.length,
+    lengths: Int32Array.from(joined, ({ ids }) => ids.length),
+    truncated: 0,
+    get: (at) => joined[at]!,
+  };
+}
+
+/**
+ * The samples, cut off at `maxLength` tokens, or joined to that length.
  * @throws DataError where the tokenizer has ids that the model does not.
  */
-export function encodeTexts(
-  texts: Split<TextDataset>,
-  tokenizer: TextTokenizer,
-  options: { readonly maxLength: number; readonly vocabSize: number },
+export function samplesOf(
+  encoded: Pick<EncodedDataset, "maxId" | "samples">,
+  options: { readonly maxLength: number; readonly vocabSize: number; readonly join?: boolean },
 ): EncodedData {
-  const { maxLength, vocabSize } = options;
-  let truncated = 0;
-  const encode = (part: TextDataset): Sample[] =>
-    part.texts.map((text, index) => {
-      // One token more shows whether something is cut off.
-      const all = tokenizer.encode(text, { maxLength: maxLength + 1 });
-      const cut = all.length > maxLength;
-      if (cut) truncated++;
-      const ids = cut ? tokenizer.encode(text, { maxLength }) : all;
-      const outside = ids.find((id) => id >= vocabSize);
-      if (outside !== undefined) {
-        throw new DataError(
-          `finetune: token id ${outside} of the tokenizer — the model has ${vocabSize} tokens; ` +
-            `tokenizer.json and config.json do not belong together`,
-          { op: "finetune" },
-        );
-      }
-      return { ids, label: part.labels[index]! };
-    });
-  const [train, validation, test] = [texts.train, texts.validation, texts.test].map(encode);
-  return { train: train!, validation: validation!, test: test!, truncated };
+  const { maxLength, vocabSize, join = false } = options;
+  if (encoded.maxId >= vocabSize) {
+    throw new DataError(
+      `finetune: token id ${encoded.maxId} of the tokenizer — the model has ${vocabSize} tokens; ` +
+        `tokenizer.json and config.json do not belong together`,
+      { op: "finetune" },
+    );
+  }
+  const parts = encoded.samples(maxLength);
+  const long = (part: Samples): Samples => (join ? joinedSamples(part, maxLength) : part);
+  // After the split, so that no text is in two parts.
+  const [train, validation, test] = [
+    long(parts.train),
+    long(parts.validation),
+    long(parts.test),
+  ] as const;
+  const truncated = train.truncated + validation.truncated + test.truncated;
+  return { train, validation, test, truncated };
 }
 
 /** How {@link batchesOf} makes batches. */
@@ -143,56 +217,25 @@ export interface BatchOptions {
   readonly padId: number;
   readonly padding: Padding;
   readonly maxLength: number;
-  /** A new order in each epoch, decided by this; left out: the longest first. */
+  /** A new order in each epoch, decided by this; left out: always the same. */
   readonly shuffleSeed?: number;
 }
 
-/** Texts are sorted by length within this many batches. */
-const GROUPED_BATCHES = 16;
-
-const longestFirst = (samples: readonly Sample[]): Sample[] =>
-  [...samples].sort((a, b) => b.ids.length - a.ids.length);
-
 /**
- * A random order in which texts of about one length stand in one batch, so that little is padding:
- * shuffled, sorted by length within groups of batches, and the batches shuffled. A batch that is not
- * full stays the last.
+ * Batches of samples; one iteration is one epoch. Where a batch is padded to its longest text, texts
+ * of about one length come into one batch; where all are padded to one length, the order is any.
  */
-export function groupedByLength(
-  samples: readonly Sample[],
-  batchSize: number,
-  random: Random,
-): Sample[] {
-  const order = shuffled(samples, random);
-  const group = GROUPED_BATCHES * batchSize;
-  const sorted = Array.from({ length: Math.ceil(order.length / group) }, (_, i) =>
-    longestFirst(order.slice(i * group, (i + 1) * group)),
-  ).flat();
-  const full = Math.floor(sorted.length / batchSize);
-  const batches = Array.from({ length: full }, (_, i) =>
-    sorted.slice(i * batchSize, (i + 1) * batchSize),
-  );
-  return [...shuffled(batches, random).flat(), ...sorted.slice(full * batchSize)];
-}
-
-/** Batches of samples; one iteration is one epoch. */
 export function batchesOf(
-  samples: readonly Sample[],
+  samples: Samples,
   options: BatchOptions,
-): DataLoader<Sample, Batch> {
+): DataLoader<TokenSample, LabelledBatch> {
   const { batchSize, padId, padding, maxLength, shuffleSeed } = options;
   const length = padding === "max-length" ? maxLength : undefined;
-  const train = shuffleSeed !== undefined;
-  return new DataLoader<Sample, Batch>(train ? samples : longestFirst(samples), {
+  return new DataLoader<TokenSample, LabelledBatch>(samples, {
     batchSize,
-    shuffle: train && ((all, random) => groupedByLength(all, batchSize, random)),
+    shuffle: shuffleSeed !== undefined,
     seed: shuffleSeed ?? 0,
-    collate: (items) => ({
-      ...padBatch(
-        items.map(({ ids }) => ids),
-        { padId, length },
-      ),
-      labels: Int32Array.from(items, ({ label }) => label),
-    }),
+    lengths: padding === "longest" ? samples.lengths : undefined,
+    collate: (items) => collateTokens(items, { padId, length }),
   });
 }

@@ -1,6 +1,6 @@
 // The model and tokenizer of a run: from a directory or the hub, or small and new.
 
-import { TextTokenizer, type Split, type TextDataset } from "../../data/index.js";
+import { TextTokenizer, WordCounts } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import type { HubProgress } from "../../io/hub/index.js";
 import { classesOf, loadAny, type Classes } from "../../models/auto.js";
@@ -56,9 +56,6 @@ export interface ModelPlan {
 
 type PlanOptions = Pick<FinetuneOptions, "model" | "revision" | "full" | "maxLength">;
 
-/** The texts that a model is planned for. */
-type PlanTexts = Split<TextDataset> & { readonly labelNames: readonly string[] };
-
 /** A model that is there already: its files, and the classes of its head. */
 export interface FoundModel {
   readonly files: Pretrained;
@@ -110,15 +107,38 @@ function notesOf(report: LoadReport, replaced: boolean): string[] {
   return notes;
 }
 
+/** The length that samples are cut off at where the model has no say in it. */
+function builtinLength({ full, maxLength }: PlanOptions): number {
+  return maxLength ?? DEFAULT_LENGTH[full ? "full" : "builtin"];
+}
+
+/**
+ * The model's tokenizer, or one that is trained from texts.
+ * @throws DataError where a file is missing or broken.
+ */
+export async function planTokenizer(
+  options: PlanOptions,
+  found: FoundModel | null,
+  texts: () => AsyncIterable<string>,
+): Promise<TextTokenizer> {
+  if (found !== null) return TextTokenizer.fromDirectory(found.files.directory);
+  const words = new WordCounts();
+  for await (const text of texts()) words.add(text);
+  return TextTokenizer.fromWordCounts(words, {
+    vocabSize: options.full ? DISTILBERT_BASE.vocabSize : BUILTIN_VOCABULARY,
+    modelMaxLength: builtinLength(options),
+  });
+}
+
 async function pretrainedPlan(
   options: PlanOptions,
   { files, classes }: FoundModel,
+  tokenizer: TextTokenizer,
   labelNames: readonly string[],
   device: Device,
 ): Promise<ModelPlan> {
-  const { source, directory } = files;
+  const { source } = files;
   const newHead = classes.count !== labelNames.length;
-  const tokenizer = await TextTokenizer.fromDirectory(directory);
   const create = (): Promise<SequenceClassifier> =>
     loadAny(files, { labelNames, newHead, dtype: "float32", device });
   // Read once before any work is done, so that a broken file is found now.
@@ -139,14 +159,14 @@ async function pretrainedPlan(
   return { ...made, replacedHead, notes, create };
 }
 
-function builtinPlan(options: PlanOptions, texts: PlanTexts, device: Device): ModelPlan {
+function builtinPlan(
+  options: PlanOptions,
+  tokenizer: TextTokenizer,
+  labelNames: readonly string[],
+  device: Device,
+): ModelPlan {
   const { full } = options;
-  const maxLength = options.maxLength ?? DEFAULT_LENGTH[full ? "full" : "builtin"];
-  const tokenizer = TextTokenizer.train(texts.train.texts, {
-    vocabSize: full ? DISTILBERT_BASE.vocabSize : BUILTIN_VOCABULARY,
-    modelMaxLength: maxLength,
-  });
-  const { labelNames } = texts;
+  const maxLength = builtinLength(options);
   const ofData = { padTokenId: tokenizer.padId, numLabels: labelNames.length, labelNames };
   const { vocabSize, maxPositionEmbeddings } = DISTILBERT_BASE;
   const sizes: Partial<DistilBertConfig> = full
@@ -180,10 +200,11 @@ function builtinPlan(options: PlanOptions, texts: PlanTexts, device: Device): Mo
 export function planModel(
   options: PlanOptions,
   found: FoundModel | null,
-  texts: PlanTexts,
+  tokenizer: TextTokenizer,
+  labelNames: readonly string[],
   device: Device,
 ): Promise<ModelPlan> {
   return found === null
-    ? Promise.resolve(builtinPlan(options, texts, device))
-    : pretrainedPlan(options, found, texts.labelNames, device);
+    ? Promise.resolve(builtinPlan(options, tokenizer, labelNames, device))
+    : pretrainedPlan(options, found, tokenizer, labelNames, device);
 }

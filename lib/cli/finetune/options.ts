@@ -2,9 +2,10 @@
 
 import { Option, type Command } from "commander";
 
+import type { BadRowPolicy } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import { MixprecError } from "../../errors.js";
-import { positiveNumber, UsageError, wholeNumber } from "../usage.js";
+import { positiveNumber, share, UsageError, wholeNumber } from "../usage.js";
 import { modeOf, type Mode } from "./modes.js";
 
 /** To which length a batch is padded: that of its longest text, or always the largest. */
@@ -14,6 +15,17 @@ export type Padding = "longest" | "max-length";
 export interface FinetuneOptions {
   /** Null: the built-in reviews. */
   readonly data: string | null;
+  /** Files that take the place of parts of the data; null: what the data has, or a share of it. */
+  readonly validationData: string | null;
+  readonly testData: string | null;
+  /** Shares of the training rows that become a part for which there is no file. */
+  readonly validationShare: number;
+  readonly testShare: number;
+  readonly badRows: BadRowPolicy;
+  /** Directory of kept token ids; null: the default one, false: none. */
+  readonly cache: string | null | false;
+  /** Threads that tokenize; null: as many as are worth it. */
+  readonly workers: number | null;
   readonly textColumn: string;
   readonly labelColumn: string;
   /** A directory in Hugging Face's layout, or a name on the hub; null: the built-in small one. */
@@ -48,6 +60,13 @@ const DEFAULTS = {
 
 interface RawOptions {
   data?: string;
+  validationData?: string;
+  testData?: string;
+  validationShare: number;
+  testShare: number;
+  badRows: BadRowPolicy;
+  cache?: string | false;
+  workers?: number;
   textColumn: string;
   labelColumn: string;
   model?: string;
@@ -79,7 +98,27 @@ is done, others stay.`;
 export function declareOptions(command: Command): Command {
   const { builtin, full, pretrained } = DEFAULTS;
   return command
-    .option("--data <file>", "labelled texts, .csv or .jsonl (default: the built-in reviews)")
+    .option(
+      "--data <path>",
+      "labelled texts: .csv, .tsv, .jsonl, .parquet, or a directory of them or of classes" +
+        " (default: the built-in reviews)",
+    )
+    .option("--validation-data <path>", "texts that validate (default: what the data has)")
+    .option("--test-data <path>", "texts that test (default: what the data has)")
+    .option("--validation-share <share>", "taken from the others where there are none", share, 0.1)
+    .option("--test-share <share>", "taken from the others where there are none", share, 0.3)
+    .addOption(
+      new Option("--bad-rows <what>", "end at a row of no use, or leave it out and say so")
+        .choices(["fail", "skip"])
+        .default("fail"),
+    )
+    .option("--cache <dir>", "where token ids of --data are kept (default: the user's cache)")
+    .option("--no-cache", "keep no token ids")
+    .option(
+      "--workers <n>",
+      "threads that tokenize (default: by the size of the data)",
+      wholeNumber({ least: 0, most: 256 }),
+    )
     .option("--text-column <name>", "column of the texts", "text")
     .option("--label-column <name>", "column of the labels: 0, 1, … or names", "label")
     .option(
@@ -165,6 +204,9 @@ function checkName(option: string, value: string | undefined): void {
  */
 export function checkOptions(raw: RawOptions): FinetuneOptions {
   checkName("--data", raw.data);
+  checkName("--validation-data", raw.validationData);
+  checkName("--test-data", raw.testData);
+  if (typeof raw.cache === "string") checkName("--cache", raw.cache);
   checkName("--model", raw.model);
   checkName("--revision", raw.revision);
   if (raw.revision !== undefined && raw.model === undefined) {
@@ -176,6 +218,12 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
   if (raw.textColumn === raw.labelColumn) {
     throw new UsageError(
       `--text-column, --label-column: expected different columns, got "${raw.textColumn}" twice`,
+    );
+  }
+  if (raw.validationShare + raw.testShare >= 1) {
+    throw new UsageError(
+      "--validation-share, --test-share: expected less than 1 together, got " +
+        `${raw.validationShare} and ${raw.testShare}`,
     );
   }
   const compare = raw.compare === true;
@@ -197,6 +245,13 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
     DEFAULTS[raw.full === true ? "full" : raw.model === undefined ? "builtin" : "pretrained"];
   return {
     data: raw.data ?? null,
+    validationData: raw.validationData ?? null,
+    testData: raw.testData ?? null,
+    validationShare: raw.validationShare,
+    testShare: raw.testShare,
+    badRows: raw.badRows,
+    cache: raw.cache === false ? false : (raw.cache ?? null),
+    workers: raw.workers ?? null,
     textColumn: raw.textColumn,
     labelColumn: raw.labelColumn,
     model: raw.model ?? null,

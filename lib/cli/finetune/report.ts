@@ -30,6 +30,8 @@ export interface Report {
     readonly test: number;
     /** Texts that were longer than `maxLength`. */
     readonly truncated: number;
+    /** Rows that were left out because nothing could be made of them. */
+    readonly badRows: number;
   };
   readonly model: {
     readonly source: string;

@@ -5,15 +5,20 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { manualSeed, noGrad, withFloat32MatmulPrecision } from "../../core/context.js";
 import { tidy } from "../../core/scope.js";
 import type { Tensor } from "../../core/tensor.js";
-import type { DataLoader } from "../../data/index.js";
+import {
+  batchTensors,
+  type DataLoader,
+  type LabelledBatch,
+  type TokenSample,
+} from "../../data/index.js";
 import type { Device } from "../../dtype.js";
 import { Fabric, type FabricModule, type FabricOptimizer } from "../../fabric/index.js";
 import type { SequenceClassifier } from "../../models/index.js";
-import { argmax, eq, fromTypedArray, isfinite, sum } from "../../ops/index.js";
+import { argmax, eq, isfinite, sum } from "../../ops/index.js";
 import { AdamW, lrScheduler, type LRScheduler } from "../../optim/index.js";
 import { acceleratorOf, statisticsOf } from "../device.js";
 import { InterruptedError } from "../usage.js";
-import { batchesOf, type Batch, type EncodedData, type Sample } from "./dataset.js";
+import { batchesOf, type EncodedData, type Samples } from "./dataset.js";
 import { explainDivergence } from "./divergence.js";
 import type { Mode } from "./modes.js";
 import type { Padding } from "./options.js";
@@ -54,20 +59,6 @@ const FORWARD_SHARE = 1 / 3;
 /** Share of the steps in which the learning rate rises from 0. */
 const WARMUP = 0.1;
 
-interface Tensors {
-  readonly ids: Tensor;
-  readonly attentionMask: Tensor;
-  readonly labels: Tensor;
-}
-
-function tensorsOf(batch: Batch, device: Device): Tensors {
-  return {
-    ids: fromTypedArray(batch.inputIds, batch.shape, { device }),
-    attentionMask: fromTypedArray(batch.attentionMask, batch.shape, { device }),
-    labels: fromTypedArray(batch.labels, [batch.labels.length], { device }),
-  };
-}
-
 /** How many answers are right; null where one is not finite. */
 function countRight(logits: Tensor, labels: Tensor): number | null {
   if (sum(isfinite(logits)).item() < logits.numel) return null;
@@ -95,7 +86,7 @@ class Run {
   private readonly model: FabricModule<SequenceClassifier>;
   private readonly optimizer: FabricOptimizer<AdamW>;
   private readonly scheduler: LRScheduler;
-  private readonly loader: DataLoader<Sample, Batch>;
+  private readonly loader: DataLoader<TokenSample, LabelledBatch>;
 
   constructor(
     private readonly mode: Mode,
@@ -123,11 +114,13 @@ class Run {
   }
 
   /** One step of training; its loss, and how many answers were right. */
-  private step(batch: Batch, epoch: number): { loss: number; right: number } {
+  private step(batch: LabelledBatch, epoch: number): { loss: number; right: number } {
     const { fabric, model, optimizer } = this;
     const compute = (): { loss: number; right: number } => {
-      const { ids, attentionMask, labels } = tensorsOf(batch, this.options.device);
-      const output = model.forward(ids, { attentionMask, labels });
+      const { inputIds, attentionMask, labels } = batchTensors(batch, {
+        device: this.options.device,
+      });
+      const output = model.forward(inputIds, { attentionMask, labels });
       const loss = output.loss!;
       const value = loss.item();
       this.losses.push(value);
@@ -152,8 +145,7 @@ class Run {
   private foretell(): void {
     const { data, options, progress, loader } = this;
     const perStep = (this.seconds - this.firstStepSeconds) / (PACE_STEPS - 1);
-    const batches = (samples: readonly Sample[]): number =>
-      Math.ceil(samples.length / options.batchSize);
+    const batches = (samples: Samples): number => Math.ceil(samples.length / options.batchSize);
     const forward = options.epochs * batches(data.validation) + batches(data.test);
     const total = perStep * (options.epochs * loader.length + FORWARD_SHARE * forward);
     if (total > LONG_RUN_SECONDS) progress.estimate(total, perStep);
@@ -214,7 +206,7 @@ class Run {
   }
 
   /** Share of right answers; null where one is not finite. */
-  async accuracy(samples: readonly Sample[]): Promise<number | null> {
+  async accuracy(samples: Samples): Promise<number | null> {
     let right = 0;
     this.model.eval();
     for (const batch of batchesOf(samples, this.options)) {
@@ -222,8 +214,10 @@ class Run {
       const found = withFloat32MatmulPrecision(this.mode.matmulPrecision, () =>
         tidy(() =>
           noGrad(() => {
-            const { ids, attentionMask, labels } = tensorsOf(batch, this.options.device);
-            return countRight(this.model.forward(ids, { attentionMask }).logits, labels);
+            const { inputIds, attentionMask, labels } = batchTensors(batch, {
+              device: this.options.device,
+            });
+            return countRight(this.model.forward(inputIds, { attentionMask }).logits, labels);
           }),
         ),
       );
