@@ -53,8 +53,8 @@ export function summarize(rows) {
   });
 }
 
-function main(file) {
-  const { head, rows } = readRows(readFileSync(file, "utf8"));
+/** Prints the summary of what {@link readRows} gives. */
+export function printSummary({ head, rows }) {
   console.log(`${head.device}, ${head.rival}, copy ${head.copyGBs} GB/s\n`);
   const ratio = (value) => (value === null ? "-" : value.toFixed(3));
   printTable(
@@ -68,14 +68,23 @@ function main(file) {
       ratio(group.least),
     ]),
   );
-  const kinds = [...new Set(rows.map((row) => row.kind))];
-  const series = kinds.map((kind) => {
+}
+
+/** The roofline of what {@link readRows} gives, as SVG. */
+export function chartOf({ head, rows }) {
+  const series = [...new Set(rows.map((row) => row.kind))].map((kind) => {
     const points = rows.filter((row) => row.kind === kind);
     return { name: kind, peakTFLOPs: points[0].TFLOPs / points[0].peakShare, points };
   });
-  const chart = file.replace(/\.[^.]*$/, "") + ".svg";
   const title = `Matrix products, ${head.device}`;
-  writeFileSync(chart, roofline({ title, bandwidthGBs: head.copyGBs, series }));
+  return roofline({ title, bandwidthGBs: head.copyGBs, series });
+}
+
+function main(file) {
+  const found = readRows(readFileSync(file, "utf8"));
+  printSummary(found);
+  const chart = file.replace(/\.[^.]*$/, "") + ".svg";
+  writeFileSync(chart, chartOf(found));
   console.log(`\n${chart}`);
 }
 

@@ -3,7 +3,8 @@
 // GFLOP/s by the median of repeats that take turns; a ratio is the median of those of neighbours in
 // time, so that other work on the machine weighs on both sides. Also the 16-bit types and the lower
 // precisions next to our own float32, and products with a vector next to the speed at which memory
-// is read. Usage: gemm_bench [REPEATS] [PART...]   (PART: float32, types, float64, vector)
+// is read. Usage: gemm_bench [--json] [REPEATS] [PART...]
+//   PART: float32, types, float64, vector; --json: a line of JSON for each row instead of tables
 
 #include <dlfcn.h>
 
@@ -31,6 +32,46 @@ constexpr int kRowMajor = 101, kNoTrans = 111, kTrans = 112;  // of CBLAS
 // OpenBLAS's threads spin this long after a call, on the cores that the next one needs.
 constexpr auto kRivalSpin = std::chrono::milliseconds(60);
 constexpr double kSampleSeconds = 0.04;
+
+// A row of a table, or of JSON: a name and figures, each under its title. One that is 0 was not
+// measured.
+class Report {
+ public:
+  bool json = false;
+
+  void begin(const char* part, const std::vector<const char*>& titles) {
+    part_ = part;
+    titles_ = titles;
+    if (json) return;
+    std::printf("\n%-34s", part);
+    for (const char* title : titles) std::printf(" %16s", title);
+    std::printf("\n");
+  }
+  void row(const std::string& name, const std::vector<double>& figures) const {
+    if (json) {
+      std::printf("{\"part\": \"%s\", \"name\": \"%s\"", part_, name.c_str());
+      for (size_t i = 0; i < figures.size(); ++i) {
+        if (figures[i] > 0) std::printf(", \"%s\": %.4g", titles_[i], figures[i]);
+      }
+      std::printf("}\n");
+    } else {
+      std::printf("%-34s", name.c_str());
+      for (const double figure : figures) {
+        if (figure > 0) {
+          std::printf(figure < 20 ? " %16.3f" : " %16.1f", figure);
+        } else {
+          std::printf(" %16s", "-");
+        }
+      }
+      std::printf("\n");
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  const char* part_ = "";
+  std::vector<const char*> titles_;
+};
 
 struct OpenBlas {
   void (*sgemm)(int, int, int, int, int, int, float, const float*, int, const float*, int, float,
@@ -210,10 +251,9 @@ std::vector<Product> products() {
   return all;
 }
 
-void against_rivals(const OpenBlas& blas, DType dtype, int repeats) {
+void against_rivals(Report& report, const OpenBlas& blas, DType dtype, int repeats) {
   const DnnlSgemm dnnl = dtype == DType::kFloat32 ? load_onednn() : nullptr;
-  std::printf("\n%-26s %12s %12s %8s", dtype_name(dtype), "ours", "OpenBLAS", "ratio");
-  std::printf(dnnl != nullptr ? " %12s %8s\n" : "\n", "oneDNN", "ratio");
+  report.begin(dtype_name(dtype), {"GFLOP/s", "OpenBLAS", "to OpenBLAS", "oneDNN", "to oneDNN"});
   for (const Product& p : products()) {
     Operands x(p, dtype, MatmulPrecision::kHighest);
     const auto theirs =
@@ -228,23 +268,14 @@ void against_rivals(const OpenBlas& blas, DType dtype, int repeats) {
       };
     }
     const Samples times({[&] { cpu::gemm(x.desc); }, theirs, onednn}, repeats);
-    std::printf("%-26s %12.1f", p.name().c_str(), p.operations() / times.seconds(0) * 1e-9);
-    if (theirs) {
-      std::printf(" %12.1f %8.3f", p.operations() / times.seconds(1) * 1e-9, times.ratio(1, 0));
-    } else {
-      std::printf(" %12s %8s", "-", "-");
-    }
-    if (onednn) {
-      std::printf(" %12.1f %8.3f", p.operations() / times.seconds(2) * 1e-9, times.ratio(2, 0));
-    }
-    std::printf("\n");
-    std::fflush(stdout);
+    const auto rate = [&](size_t i) { return p.operations() / times.seconds(i) * 1e-9; };
+    report.row(p.name(), {rate(0), theirs ? rate(1) : 0, theirs ? times.ratio(1, 0) : 0,
+                          onednn ? rate(2) : 0, onednn ? times.ratio(2, 0) : 0});
   }
 }
 
-void types_against_float32(int repeats) {
-  std::printf("\n%-26s %12s %9s %9s %9s %9s   (ratios to float32)\n", "types and precisions",
-              "float32", "float16", "bfloat16", "high", "medium");
+void types_against_float32(Report& report, int repeats) {
+  report.begin("types, ratios to float32", {"float32", "float16", "bfloat16", "high", "medium"});
   for (const Product& p : products()) {
     Operands highest(p, DType::kFloat32, MatmulPrecision::kHighest);
     Operands half(p, DType::kFloat16, MatmulPrecision::kHighest);
@@ -256,10 +287,9 @@ void types_against_float32(int repeats) {
       runs.emplace_back([x] { cpu::gemm(x->desc); });
     }
     const Samples times(runs, repeats);
-    std::printf("%-26s %12.1f", p.name().c_str(), p.operations() / times.seconds(0) * 1e-9);
-    for (size_t i = 1; i < runs.size(); ++i) std::printf(" %9.3f", times.ratio(0, i));
-    std::printf("\n");
-    std::fflush(stdout);
+    std::vector<double> figures{p.operations() / times.seconds(0) * 1e-9};
+    for (size_t i = 1; i < runs.size(); ++i) figures.push_back(times.ratio(0, i));
+    report.row(p.name(), figures);
   }
 }
 
@@ -283,9 +313,8 @@ double read_seconds(const std::vector<char>& memory, int repeats) {
   return Samples({run}, repeats).seconds(0);
 }
 
-void vectors(const OpenBlas& blas, int repeats) {
-  std::printf("\n%-34s %10s %10s %12s %8s\n", "vector x matrix, GB/s", "ours", "reading",
-              "OpenBLAS", "ratio");
+void vectors(Report& report, const OpenBlas& blas, int repeats) {
+  report.begin("vector x matrix", {"GB/s", "reading GB/s", "OpenBLAS GB/s", "to OpenBLAS"});
   for (const auto& [N, K] : {std::pair<int64_t, int64_t>{768, 768}, {3072, 768}, {4096, 11008}}) {
     for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
       for (const bool transposed : {false, true}) {
@@ -303,12 +332,9 @@ void vectors(const OpenBlas& blas, int repeats) {
         }
         const Samples times({[&] { cpu::gemm(x.desc); }, theirs}, repeats);
         const double reading = read_seconds(x.rhs, repeats);
-        std::printf("%-8s %-25s %10.1f %10.1f", dtype_name(dtype), p.name().c_str(),
-                    bytes / times.seconds(0) * 1e-9, bytes / reading * 1e-9);
-        if (theirs)
-          std::printf(" %12.1f %8.3f", bytes / times.seconds(1) * 1e-9, times.ratio(1, 0));
-        std::printf("\n");
-        std::fflush(stdout);
+        report.row(std::string(dtype_name(dtype)) + " " + p.name(),
+                   {bytes / times.seconds(0) * 1e-9, bytes / reading * 1e-9,
+                    theirs ? bytes / times.seconds(1) * 1e-9 : 0, theirs ? times.ratio(1, 0) : 0});
       }
     }
   }
@@ -318,9 +344,12 @@ void vectors(const OpenBlas& blas, int repeats) {
 
 int main(int count, char** arguments) {
   int repeats = 7;
+  Report report;
   std::vector<std::string> parts;
   for (int i = 1; i < count; ++i) {
-    if (std::isdigit(static_cast<unsigned char>(arguments[i][0])) != 0) {
+    if (std::strcmp(arguments[i], "--json") == 0) {
+      report.json = true;
+    } else if (std::isdigit(static_cast<unsigned char>(arguments[i][0])) != 0) {
       repeats = std::max(1, std::atoi(arguments[i]));
     } else {
       parts.emplace_back(arguments[i]);
@@ -330,11 +359,16 @@ int main(int count, char** arguments) {
     return parts.empty() || std::find(parts.begin(), parts.end(), part) != parts.end();
   };
   const OpenBlas blas = load_openblas();
-  std::printf("%d threads, %s; OpenBLAS: %s. GFLOP/s, medians of %d\n", cpu::num_threads(),
-              cpu::isa_name(cpu::isa()), blas.name.c_str(), repeats);
-  if (wanted("float32")) against_rivals(blas, DType::kFloat32, repeats);
-  if (wanted("types")) types_against_float32(repeats);
-  if (wanted("float64")) against_rivals(blas, DType::kFloat64, repeats);
-  if (wanted("vector")) vectors(blas, repeats);
+  if (report.json) {
+    std::printf("{\"threads\": %d, \"instructions\": \"%s\", \"openblas\": \"%s\"}\n",
+                cpu::num_threads(), cpu::isa_name(cpu::isa()), blas.name.c_str());
+  } else {
+    std::printf("%d threads, %s; OpenBLAS: %s; medians of %d\n", cpu::num_threads(),
+                cpu::isa_name(cpu::isa()), blas.name.c_str(), repeats);
+  }
+  if (wanted("float32")) against_rivals(report, blas, DType::kFloat32, repeats);
+  if (wanted("types")) types_against_float32(report, repeats);
+  if (wanted("float64")) against_rivals(report, blas, DType::kFloat64, repeats);
+  if (wanted("vector")) vectors(report, blas, repeats);
   return 0;
 }

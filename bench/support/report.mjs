@@ -47,11 +47,13 @@ export function environment() {
   };
 }
 
+/** Where results are kept. */
+export const resultsDirectory = path.join(root, "bench/results");
+
 /** Writes a benchmark's figures, with the machine, to bench/results/NAME.json. */
 export function save(name, figures) {
-  const directory = path.join(root, "bench/results");
-  mkdirSync(directory, { recursive: true });
-  const file = path.join(directory, `${name}.json`);
+  mkdirSync(resultsDirectory, { recursive: true });
+  const file = path.join(resultsDirectory, `${name}.json`);
   writeFileSync(file, `${JSON.stringify({ environment: environment(), ...figures }, null, 2)}\n`);
   console.log(`saved ${path.relative(process.cwd(), file)}`);
 }
