@@ -223,7 +223,9 @@ async function checkBenchmarks() {
   };
   const results = [];
   for (const name of executables("native_bench").filter((file) => file.startsWith("cuda_"))) {
-    results.push(await benchmark(name, path.join(root, "build/native_bench", name), ["--json"]));
+    results.push(
+      await benchmark(name, path.join(root, "build/native_bench", name), ["--json", "--quick"]),
+    );
   }
   const own = ["bench/cuda.bench.mjs", "--json"];
   results.push(await benchmark("mixprec", process.execPath, own, { MIXPREC_ADDON: addon }));

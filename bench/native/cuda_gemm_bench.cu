@@ -5,7 +5,7 @@
 // there twice: with its first proposal, as PyTorch uses it, and with the best of 16. Before it is
 // timed, every product is compared with float64 on sampled elements; an error beyond its bound
 // counts as a failure.
-// Usage: cuda_gemm_bench [--json] [--check] [--repeats N] [PART...]
+// Usage: cuda_gemm_bench [--json] [--check] [--quick] [--repeats N] [PART...]
 //   PART: float16 bfloat16 float32-high float32-highest float64 int8 gemv; --check only compares,
 //   on small shapes, which the emulator can do, too.
 
@@ -31,6 +31,7 @@ using namespace mixprec::bench;
 struct Options {
   bool json = false;
   bool check_only = false;
+  bool quick = false;  // about a minute: short samples, and not all layouts
   int repeats = 7;
   std::vector<std::string> parts;
 
@@ -81,7 +82,8 @@ double median(std::vector<double> values) {
 // Times by events around `count` calls, the i-th of which gets i.
 class Timer {
  public:
-  explicit Timer(CudaBackend& backend) : backend_(backend) {
+  Timer(CudaBackend& backend, double sample_seconds)
+      : backend_(backend), sample_seconds_(sample_seconds) {
     require(api::create_event(&start_, true), "making an event");
     require(api::create_event(&end_, true), "making an event");
   }
@@ -94,14 +96,15 @@ class Timer {
     require(api::elapsed_ms(&ms, start_, end_), "timing");
     return ms * 1e-3 / count;
   }
-  // How often to call what takes so long that a sample takes about 12 ms.
+  // How often to call what takes so long for one sample.
   int calls(const std::function<void(size_t)>& run) {
     seconds(run, 2);
-    return std::clamp(static_cast<int>(12e-3 / seconds(run, 3)), 1, 400);
+    return std::clamp(static_cast<int>(sample_seconds_ / seconds(run, 3)), 1, 400);
   }
 
  private:
   CudaBackend& backend_;
+  const double sample_seconds_;
   api::Event start_ = nullptr;
   api::Event end_ = nullptr;
   size_t next_ = 0;
@@ -121,7 +124,7 @@ class Bench {
   Bench(CudaBackend& backend, const Options& options)
       : backend_(backend),
         options_(options),
-        timer_(backend),
+        timer_(backend, options.quick ? 4e-3 : 12e-3),
         workspace_(backend, options.check_only ? 512 : CublasLt::kWorkspaceBytes) {}
 
   bool failed() const { return failed_; }
@@ -264,6 +267,9 @@ Options parse(int argc, char** argv) {
       options.json = true;
     } else if (argument == "--check") {
       options.check_only = true;
+    } else if (argument == "--quick") {
+      options.quick = true;
+      options.repeats = 3;
     } else if (argument == "--repeats" && i + 1 < argc) {
       options.repeats = std::max(1, std::atoi(argv[++i]));
     } else {
@@ -292,6 +298,8 @@ int run_all(const Options& options) {
     for (int layout = 0; layout < 4; ++layout) {
       const bool lhs_transposed = (layout & 2) != 0;
       const bool rhs_transposed = (layout & 1) != 0;
+      // No product of training has both.
+      if (options.quick && lhs_transposed && rhs_transposed) continue;
       if (options.check_only) {
         for (const Shape& shape : kCheckShapes)
           bench.run(kind, shape, lhs_transposed, rhs_transposed);
