@@ -64,7 +64,7 @@ describe.skipIf(!ON_CUDA)("a step of training", () => {
       const found = (await result(`
         ${TRAINING}
         const optimizer = ${optimizer};
-        const scaler = new mp.GradScaler({ initScale: 2 ** 30, growthInterval: 5 });
+        const scaler = new mp.GradScaler({ initScale: 2 ** 30, growthInterval: 100 });
         const schedule = mp.lrScheduler.linear(optimizer, { warmupSteps: 2, totalSteps: 60 });
         let outcome;
         let norm;
@@ -89,7 +89,7 @@ describe.skipIf(!ON_CUDA)("a step of training", () => {
                 first, last: step().item() });`)) as Record<string, number | boolean>;
       expect(found).toMatchObject({ queued: 0, again: 0, skipped: false });
       expect(found.read).toBeGreaterThan(0);
-      // The first scales overflowed and were halved; later ones grew.
+      // The first scales overflowed and were halved, until one did not.
       expect(found.scale).toBeLessThan(2 ** 30);
       expect(found.last).toBeLessThan(found.first as number);
     },

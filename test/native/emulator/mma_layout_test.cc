@@ -9,8 +9,6 @@ using namespace mixprec;
 using namespace mixprec::cuda;
 using namespace mixprec::cuda::mma_sm80;
 
-#if defined(MIXPREC_CUDA_EMULATED)
-
 namespace {
 
 // Expects that 16-byte accesses of 8 lanes, which are served together, are in different banks.
@@ -144,5 +142,3 @@ TEST("sums on their way to memory") {
     EXPECT_EQ(banks.size(), size_t{16});
   }
 }
-
-#endif
