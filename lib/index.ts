@@ -180,3 +180,13 @@ export type {
   PrecisionName,
   SetupOptions,
 } from "./fabric/index.js";
+
+export { pipeline } from "./pipelines/index.js";
+export type {
+  Classification,
+  ClassifyOptions,
+  PipelineTask,
+  ScoreFunction,
+  TextClassificationOptions,
+  TextClassificationPipeline,
+} from "./pipelines/index.js";
