@@ -70,7 +70,14 @@ function named(names: readonly string[]): string {
     : `${shown.slice(0, -1).join(", ")} and ${shown.at(-1)!}`;
 }
 
-const KEEP = `keep these layers in float32: autocast({ enabled: false }, …) around them`;
+/** How to compute one layer in float32; its weights are float32 in mixed precisions only. */
+function orKeep(precision: PrecisionName): string {
+  if (precision.endsWith("-true")) return "";
+  return (
+    ", or keep such a layer in float32: " +
+    `autocast({ enabled: false }, () => layer.forward(x.to("float32")))`
+  );
+}
 
 function mixedOf(precision: PrecisionName): string {
   return precision.endsWith("-true") ? "bf16-true or bf16-mixed" : "bf16-mixed";
@@ -96,7 +103,8 @@ function overflowFindings(
   }
   const advice =
     first.in === "activations"
-      ? `Use ${mixedOf(precision)}, whose range is float32's, or ${KEEP}. Loss scaling does not help`
+      ? `Use ${mixedOf(precision)}, whose range is float32's${orKeep(precision)}. Loss scaling does ` +
+        `not help`
       : precision === "16-mixed"
         ? `The loss scale was too large: the scaler leaves such a step out and lowers the scale by ` +
           `itself. Where that goes on, clip gradients or use bf16-mixed`
@@ -134,7 +142,11 @@ function nearFinding(precision: PrecisionName, layers: readonly LayerHealth[]): 
   const names = named(near.map(({ name }) => name));
   const size = `${largest.toExponential(1)}, float16 ends at ${most.toExponential(1)}`;
   return near[0]!.activations!.dtype === "float16"
-    ? [`activations of ${names} are near overflow: ${size}. Use ${mixedOf(precision)} or ${KEEP}`]
+    ? [
+        `activations of ${names} are near overflow: ${size}. Use ` +
+          mixedOf(precision) +
+          orKeep(precision),
+      ]
     : [`activations of ${names} would overflow in float16: ${size}. Stay with ${precision}`];
 }
 

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
+import { parquetWriteBuffer } from "hyparquet-writer";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { resultLine } from "../../lib/cli/classify/command.js";
@@ -35,6 +36,11 @@ async function write(name: string, content: string | Uint8Array): Promise<string
   await writeFile(file, content);
   return file;
 }
+
+const parquetOf = (texts: readonly string[]): Uint8Array =>
+  new Uint8Array(
+    parquetWriteBuffer({ columnData: [{ name: "text", data: [...texts], type: "STRING" }] }),
+  );
 
 interface Line {
   readonly at?: number;
@@ -81,6 +87,7 @@ describe("mixprec classify", () => {
       await write("texts.csv", csv),
       await write("texts.tsv", ["text", ...TEXTS].join("\n")),
       await write("texts.jsonl", TEXTS.map((text) => JSON.stringify({ text })).join("\n")),
+      await write("texts.parquet", parquetOf(TEXTS)),
       await write("texts.txt", `\uFEFF${TEXTS.join("\r\n\r\n")}`),
       await write("texts", TEXTS.join("\n")),
     ];
@@ -97,7 +104,8 @@ describe("mixprec classify", () => {
     const numbers = async (file: string) =>
       parseLines((await execute(model, file, "--json")).out).map(({ at }) => at);
     expect(await numbers(files[0]!)).toEqual([2, 3, 4, 5, 6]);
-    expect(await numbers(files[3]!)).toEqual([1, 3, 5, 7, 9]);
+    expect(await numbers(files[3]!)).toEqual([1, 2, 3, 4, 5]);
+    expect(await numbers(files[4]!)).toEqual([1, 3, 5, 7, 9]);
     const column = await write("column.csv", "review,text\ngreat,cold\n");
     const { out } = await execute(model, column, "--text-column", "review", "--json");
     expect(parseLines(out)[0]!.text).toBe("great");

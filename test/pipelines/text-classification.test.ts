@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import * as mp from "../../lib/index.js";
 import { ON_CUDA, TEST_DEVICE } from "../helpers/devices.js";
+import { HubServer } from "../helpers/hub-server.js";
 import { liveTensors } from "../helpers/memory.js";
 import { saveTinyClassifier, TEXTS } from "./tiny-classifier.js";
 
@@ -184,6 +185,33 @@ describe("pipeline text-classification", () => {
     const together = await Promise.all(TEXTS.map((text) => classify(text)));
     expect(together.map(([likeliest]) => likeliest)).toEqual(apart);
     classify.dispose();
+  });
+
+  it("loads a model from the hub, by name and revision", async () => {
+    const server = await HubServer.start();
+    try {
+      const files: Record<string, Buffer> = {};
+      for (const name of await readdir(directory)) {
+        files[name] = await readFile(path.join(directory, name));
+      }
+      server.repos.set("owner/tiny", { files, revisions: ["v1"] });
+      const classify = await load(
+        {
+          endpoint: server.endpoint,
+          cacheDir: path.join(root, "cache"),
+          token: false,
+          revision: "v1",
+        },
+        "owner/tiny",
+      );
+      const local = await load();
+      expect(await classify(TEXTS)).toEqual(await local(TEXTS));
+      expect(classify.model.loadReport!.source).toBe("owner/tiny");
+      classify.dispose();
+      local.dispose();
+    } finally {
+      await server.stop();
+    }
   });
 
   it("refuses what it cannot do", async () => {
