@@ -163,6 +163,7 @@ export {
   CSVLogger,
   Fabric,
   FABRIC_STATE,
+  formatWatchReport,
   parsePrecision,
   PRECISIONS,
   seedEverything,
@@ -174,9 +175,24 @@ export type {
   FabricModule,
   FabricOptimizer,
   FabricOptions,
+  LayerHealth,
   Logger,
   PrecisionInput,
   PrecisionMode,
   PrecisionName,
   SetupOptions,
+  TensorHealth,
+  Watch,
+  WatchOptions,
+  WatchReport,
 } from "./fabric/index.js";
+
+export { pipeline } from "./pipelines/index.js";
+export type {
+  Classification,
+  ClassifyOptions,
+  PipelineTask,
+  ScoreFunction,
+  TextClassificationOptions,
+  TextClassificationPipeline,
+} from "./pipelines/index.js";

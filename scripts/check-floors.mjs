@@ -10,6 +10,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 const libFloors = [
   ["cli"],
   ["index.ts"],
+  ["pipelines"],
   ["fabric"],
   ["models", "data", "io"],
   ["nn", "optim", "amp"],

@@ -3,6 +3,11 @@
 
 import { Command, CommanderError } from "commander";
 
+import {
+  checkClassifyOptions,
+  declareClassifyOptions,
+  type RawClassifyOptions,
+} from "./classify/options.js";
 import { checkOptions, declareOptions } from "./finetune/options.js";
 import { writeLine, type Terminal } from "./terminal.js";
 import { errorLine, EXIT, exitCodeOf } from "./usage.js";
@@ -28,6 +33,13 @@ function createProgram(terminal: Terminal, finish: (code: number) => void): Comm
       const options = checkOptions(command.opts());
       const { finetune } = await import("./finetune/command.js");
       finish(await finetune(options, terminal));
+    });
+  declareClassifyOptions(program.command("classify"))
+    .description("sort texts into the classes of a fine-tuned model, in 16 bits by default")
+    .action(async (model: string, file: string | undefined, raw: RawClassifyOptions) => {
+      const options = checkClassifyOptions(model, file, raw);
+      const { classify } = await import("./classify/command.js");
+      await classify(options, terminal);
     });
   program
     .command("info")

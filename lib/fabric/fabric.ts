@@ -31,6 +31,7 @@ import { placeOn } from "./placement.js";
 import { precisionMode, type PrecisionMode } from "./precision.js";
 import { ScaledSteps } from "./scaled-steps.js";
 import { listOf, SingleDevice } from "./single-device.js";
+import { Watch, type WatchOptions } from "./watch.js";
 import { loadRawState, restoreState, stateToSave, type StateFilter } from "./state.js";
 
 type WrappedAll<O extends readonly AnyOptimizer[]> = {
@@ -326,6 +327,21 @@ export class Fabric extends SingleDevice {
   initTensor<T>(create: () => T): T {
     checkFunction(create, "initTensor");
     return moveTo(this.withParameterDtype(create), this.device);
+  }
+
+  /**
+   * Watches the layers of a model: counts what their number formats could not hold in activations
+   * and gradients, until `stop()`. Costs a few reductions for each layer and step, and no wait.
+   *
+   *     const watch = fabric.watch(model);
+   *     // … some steps …
+   *     console.log(await watch.summary());
+   *     watch.stop();
+   *
+   * @throws ArgumentError for what is no module or is watched already.
+   */
+  watch(module: Module, options: WatchOptions = {}): Watch {
+    return new Watch(module, this.mode.name, options);
   }
 
   /**

@@ -11,3 +11,6 @@ export type { CSVLoggerOptions, Logger } from "./loggers.js";
 export { seedEverything } from "./seed.js";
 export { parsePrecision, PRECISIONS, precisionMode } from "./precision.js";
 export type { PrecisionInput, PrecisionMode, PrecisionName } from "./precision.js";
+export type { Watch, WatchOptions } from "./watch.js";
+export { formatWatchReport } from "./watch-report.js";
+export type { LayerHealth, TensorHealth, WatchReport } from "./watch-report.js";

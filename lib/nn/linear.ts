@@ -56,6 +56,16 @@ export class Linear extends Module {
   }
 }
 
+const transparent = new WeakSet<object>();
+
+/**
+ * Notes that `forward`, put in the place of a layer's own, hands all its arguments on to that, so
+ * that the layer may still do what comes after it in the same product.
+ */
+export function markTransparent(forward: object, layer: Module): void {
+  if (layer.forward === Linear.prototype.forward) transparent.add(forward);
+}
+
 /**
  * What `layer` makes of `x`, then an activation and a residual connection: in one product, unless
  * the layer was given another `forward`, which need not know of them.
@@ -65,7 +75,10 @@ export function forwardFinished(
   x: Tensor,
   { activation, residual }: { activation?: "relu" | "gelu"; residual?: Tensor },
 ): Tensor {
-  if (layer.forward === Linear.prototype.forward) return layer.forward(x, { activation, residual });
+  const { forward } = layer as { readonly forward: object };
+  if (forward === Linear.prototype.forward || transparent.has(forward)) {
+    return layer.forward(x, { activation, residual });
+  }
   let y = layer.forward(x);
   if (activation !== undefined) y = activation === "relu" ? relu(y) : gelu(y);
   return residual === undefined ? y : add(y, residual);
