@@ -46,6 +46,27 @@ export interface FinetuneOptions {
   readonly threads: number | null;
   /** Null: nothing is written. */
   readonly out: string | null;
+  /** Steps after which a checkpoint is written; null: only when the run is stopped. */
+  readonly checkpointEvery: number | null;
+  /** The `--out` of a run to go on with, whose options hold; null: a new run. */
+  readonly resume: string | null;
+}
+
+/** Options that go with `--resume`: they change nothing about what a run gives. */
+const WITH_RESUME = ["resume", "device", "threads", "workers", "cache", "checkpointEvery"];
+
+/** The options of a run that is gone on with: its own, and those that may be others. */
+export function resumedOptions(own: FinetuneOptions, given: FinetuneOptions): FinetuneOptions {
+  return {
+    ...own,
+    device: given.device === "auto" ? own.device : given.device,
+    threads: given.threads ?? own.threads,
+    workers: given.workers ?? own.workers,
+    cache: given.cache ?? own.cache,
+    checkpointEvery: given.checkpointEvery ?? own.checkpointEvery,
+    out: given.resume,
+    resume: given.resume,
+  };
 }
 
 /** Where a comparison writes to without `--out`. */
@@ -84,6 +105,8 @@ interface RawOptions {
   threads?: number;
   compare?: true;
   out?: string;
+  checkpointEvery?: number;
+  resume?: string;
 }
 
 const HELP = `
@@ -92,7 +115,8 @@ goes on), 2 for a wrong command line, 130 after Ctrl-C.
 
 With --out, a single run writes config.json, model.safetensors, tokenizer.json and results.json, and
 a comparison results.json, comparison.svg and loss.svg. Files of these names are replaced when all
-is done, others stay.`;
+is done, others stay. A single run that is stopped leaves checkpoint.safetensors, with which --resume
+goes on.`;
 
 /** Declares the options on a command. */
 export function declareOptions(command: Command): Command {
@@ -181,6 +205,12 @@ export function declareOptions(command: Command): Command {
     )
     .option("--compare", "run every precision from the same seed and compare them")
     .option("--out <dir>", `where to save (default: nowhere, with --compare ./${REPORT_DIRECTORY})`)
+    .option(
+      "--checkpoint-every <n>",
+      "steps after which the state of the run is saved to --out (default: when it is stopped)",
+      wholeNumber({ least: 1 }),
+    )
+    .option("--resume <dir>", "go on with the run that was stopped, whose --out this was")
     .addHelpText("after", HELP);
 }
 
@@ -200,9 +230,16 @@ function checkName(option: string, value: string | undefined): void {
 
 /**
  * What the declared options were parsed to, checked as a whole.
+ * @param named the keys of those that stood on the command line.
  * @throws UsageError for a value that does not exist or options that exclude each other.
  */
-export function checkOptions(raw: RawOptions): FinetuneOptions {
+export function checkOptions(raw: RawOptions, named: readonly string[] = []): FinetuneOptions {
+  checkName("--resume", raw.resume);
+  const other = named.find((key) => !WITH_RESUME.includes(key));
+  if (raw.resume !== undefined && other !== undefined) {
+    const option = `--${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    throw new UsageError(`${option}: does not go with --resume, where the run's own options hold`);
+  }
   checkName("--data", raw.data);
   checkName("--validation-data", raw.validationData);
   checkName("--test-data", raw.testData);
@@ -234,6 +271,12 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
     if (compare && value !== undefined) {
       throw new UsageError(`${option}: does not go with --compare, which runs every precision`);
     }
+  }
+  if (raw.checkpointEvery !== undefined && compare) {
+    throw new UsageError("--checkpoint-every: does not go with --compare, which is done anew");
+  }
+  if (raw.checkpointEvery !== undefined && (raw.out ?? raw.resume) === undefined) {
+    throw new UsageError("--checkpoint-every: saves to --out, and there is none");
   }
   if (!/^(auto|cpu|cuda(:\d{1,3})?)$/.test(raw.device)) {
     throw new UsageError(`--device: expected auto, cpu, cuda or cuda:N, got "${raw.device}"`);
@@ -267,5 +310,7 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
     device: raw.device as Device | "auto",
     threads: raw.threads ?? null,
     out: raw.out ?? (compare ? REPORT_DIRECTORY : null),
+    checkpointEvery: raw.checkpointEvery ?? null,
+    resume: raw.resume ?? null,
   };
 }

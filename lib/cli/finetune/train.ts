@@ -2,7 +2,13 @@
 
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { manualSeed, noGrad, withFloat32MatmulPrecision } from "../../core/context.js";
+import {
+  getRandomState,
+  manualSeed,
+  noGrad,
+  setRandomState,
+  withFloat32MatmulPrecision,
+} from "../../core/context.js";
 import { tidy } from "../../core/scope.js";
 import type { Tensor } from "../../core/tensor.js";
 import {
@@ -18,6 +24,7 @@ import { argmax, eq, isfinite, sum } from "../../ops/index.js";
 import { AdamW, lrScheduler, type LRScheduler } from "../../optim/index.js";
 import { acceleratorOf, statisticsOf } from "../device.js";
 import { InterruptedError } from "../usage.js";
+import { releaseState, type EpochTally, type TrainingState } from "./checkpoint.js";
 import { batchesOf, type EncodedData, type Samples } from "./dataset.js";
 import { explainDivergence } from "./divergence.js";
 import type { Mode } from "./modes.js";
@@ -39,6 +46,12 @@ export interface TrainOptions {
   readonly createModel: () => Promise<SequenceClassifier>;
   /** Stops the run between two steps. */
   readonly signal?: AbortSignal | undefined;
+  /** Steps after which {@link save} is called, again and again; null: never. */
+  readonly checkpointEvery?: number | null;
+  /** Keeps a state that the run can be gone on with, also when it is stopped. */
+  readonly save?: ((state: TrainingState) => Promise<void>) | undefined;
+  /** Where the run goes on; its tensors are freed. */
+  readonly resume?: TrainingState | undefined;
 }
 
 /** A finished run and its model, which the caller disposes. */
@@ -58,6 +71,8 @@ const FORWARD_SHARE = 1 / 3;
 
 /** Share of the steps in which the learning rate rises from 0. */
 const WARMUP = 0.1;
+
+const NO_STEPS: EpochTally = { steps: 0, samples: 0, right: 0, loss: 0, seconds: 0 };
 
 /** How many answers are right; null where one is not finite. */
 function countRight(logits: Tensor, labels: Tensor): number | null {
@@ -79,9 +94,17 @@ class Run {
   diverged: Divergence | null = null;
   seconds = 0;
   private samples = 0;
-  private firstStepSeconds = 0;
+  /** Steps since the start, or since the run went on. */
+  private ownSteps = 0;
+  /** Of the steps after the first of them, up to the one that shows the pace. */
+  private paceSeconds = 0;
   private skippedSteps = 0;
+  private tally = NO_STEPS;
+  /** The place in the data and the random state after the last step: a batch may be drawn since. */
+  private place: Pick<TrainingState, "place" | "random">;
   private peakMemoryBytes: number | null = null;
+  /** Of the run that this one goes on with. */
+  private peakBefore = 0;
   private readonly fabric: Fabric;
   private readonly model: FabricModule<SequenceClassifier>;
   private readonly optimizer: FabricOptimizer<AdamW>;
@@ -107,6 +130,53 @@ class Run {
       warmupSteps: Math.round(WARMUP * totalSteps),
       totalSteps,
     });
+    this.place = this.here();
+  }
+
+  private here(): Pick<TrainingState, "place" | "random"> {
+    return { place: this.loader.stateDict(), random: getRandomState() };
+  }
+
+  /** Goes on where a run was, and frees the state. */
+  restore({ record, place, random, model, optimizer, scheduler, scaler }: TrainingState): void {
+    try {
+      this.bare.loadStateDict(model);
+      this.optimizer.loadStateDict(optimizer);
+      this.scheduler.loadStateDict(scheduler);
+      if (scaler !== null) this.fabric.scaler?.loadStateDict(scaler);
+      this.loader.loadStateDict(place);
+      setRandomState(random);
+    } finally {
+      releaseState([model, optimizer]);
+    }
+    this.losses.push(...record.losses);
+    this.scales.push(...record.scales);
+    this.epochs.push(...record.epochs);
+    this.tally = record.tally;
+    this.seconds = record.seconds;
+    this.samples = record.samples;
+    this.skippedSteps = record.skippedSteps;
+    this.peakBefore = record.peakMemoryBytes;
+    this.place = { place, random };
+  }
+
+  /** Hands the state after the last step to `save`. */
+  async save(): Promise<void> {
+    const { losses, scales, epochs, tally, seconds, samples, skippedSteps } = this;
+    const peakMemoryBytes = this.peakMemory();
+    const model = this.bare.stateDict();
+    try {
+      await this.options.save?.({
+        record: { losses, scales, epochs, tally, seconds, samples, skippedSteps, peakMemoryBytes },
+        ...this.place,
+        model,
+        optimizer: this.optimizer.stateDict(),
+        scheduler: this.scheduler.stateDict(),
+        scaler: this.fabric.scaler?.stateDict() ?? null,
+      });
+    } finally {
+      releaseState(model);
+    }
   }
 
   get samplesPerSecond(): number {
@@ -144,58 +214,73 @@ class Run {
   /** Says how long the run is going to take, where that is long. */
   private foretell(): void {
     const { data, options, progress, loader } = this;
-    const perStep = (this.seconds - this.firstStepSeconds) / (PACE_STEPS - 1);
+    const perStep = this.paceSeconds / (PACE_STEPS - 1);
     const batches = (samples: Samples): number => Math.ceil(samples.length / options.batchSize);
-    const forward = options.epochs * batches(data.validation) + batches(data.test);
-    const total = perStep * (options.epochs * loader.length + FORWARD_SHARE * forward);
+    const epochs = options.epochs - this.epochs.length;
+    const forward = epochs * batches(data.validation) + batches(data.test);
+    const steps = epochs * loader.length - this.tally.steps;
+    const total = perStep * (steps + FORWARD_SHARE * forward);
     if (total > LONG_RUN_SECONDS) progress.estimate(total, perStep);
   }
 
   /** One pass over the training set; false where the run diverged in it. */
   async trainEpoch(epoch: number): Promise<boolean> {
     const { options, loader } = this;
-    const before = { seconds: this.seconds, samples: this.samples, steps: this.losses.length };
-    let right = 0;
-    let lossSum = 0;
+    const checkpointEvery = options.checkpointEvery ?? null;
     this.model.train();
     for (const batch of loader) {
       await turn(options.signal);
       const start = performance.now();
-      const state = this.step(batch, epoch);
-      this.seconds += (performance.now() - start) / 1000;
-      this.samples += batch.labels.length;
-      if (this.losses.length === 1) this.firstStepSeconds = this.seconds;
-      if (this.losses.length === PACE_STEPS) this.foretell();
+      const { loss, right } = this.step(batch, epoch);
+      const seconds = (performance.now() - start) / 1000;
+      this.count(loss, right, batch.labels.length, seconds);
       if (this.diverged !== null) return false;
-      right += state.right;
-      lossSum += state.loss;
+      this.place = this.here();
       this.progress.step({
         epoch,
         epochs: options.epochs,
-        step: this.losses.length - before.steps,
+        step: this.tally.steps,
         steps: loader.length,
-        loss: state.loss,
+        loss,
         scale: this.scales.at(-1) ?? null,
         samplesPerSecond: this.samplesPerSecond,
       });
+      if (checkpointEvery !== null && this.losses.length % checkpointEvery === 0) await this.save();
     }
     const validationAccuracy = await this.accuracy(this.data.validation);
     if (validationAccuracy === null) {
       this.diverge(epoch);
       return false;
     }
-    const seconds = this.seconds - before.seconds;
-    const samples = this.samples - before.samples;
+    const { steps, samples, right, loss, seconds } = this.tally;
     const result = {
-      loss: lossSum / loader.length,
+      loss: loss / steps,
       trainAccuracy: right / samples,
       validationAccuracy,
       seconds,
       samplesPerSecond: samples / seconds,
     };
     this.epochs.push(result);
+    this.tally = NO_STEPS;
+    this.place = this.here();
     this.progress.epoch(epoch, options.epochs, result, this.scales.at(-1) ?? null);
     return true;
+  }
+
+  private count(loss: number, right: number, samples: number, seconds: number): void {
+    const { tally } = this;
+    this.tally = {
+      steps: tally.steps + 1,
+      samples: tally.samples + samples,
+      right: tally.right + right,
+      loss: tally.loss + loss,
+      seconds: tally.seconds + seconds,
+    };
+    this.seconds += seconds;
+    this.samples += samples;
+    this.ownSteps++;
+    if (this.ownSteps > 1) this.paceSeconds += seconds;
+    if (this.ownSteps === PACE_STEPS) this.foretell();
   }
 
   private diverge(epoch: number): void {
@@ -229,7 +314,7 @@ class Run {
 
   private peakMemory(): number {
     const { device } = this.options;
-    return statisticsOf(device).maxMemoryAllocated(device);
+    return Math.max(this.peakBefore, statisticsOf(device).maxMemoryAllocated(device));
   }
 
   result(testAccuracy: number | null): RunResult {
@@ -261,8 +346,10 @@ class Run {
 
 /**
  * Fine-tunes a model at one precision and tests it. The same options give bitwise the same losses.
- * A run whose loss, or an answer, is no longer finite ends there, and its result says so.
- * @throws InterruptedError when the signal is aborted.
+ * A run whose loss, or an answer, is no longer finite ends there, and its result says so. A run that
+ * goes on from a state gives what it would have given without a stop.
+ * @throws InterruptedError when the signal is aborted, after the state was saved; CheckpointError for
+ * a state that does not fit.
  */
 export async function train(
   mode: Mode,
@@ -277,13 +364,22 @@ export async function train(
   const model = await options.createModel();
   const run = new Run(mode, data, options, model, progress);
   try {
+    if (options.resume !== undefined) {
+      run.restore(options.resume);
+      // What was read is no memory of the run.
+      statistics.resetPeakMemoryStats(options.device);
+    }
     let going = true;
-    for (let epoch = 1; going && epoch <= options.epochs; epoch++)
+    for (let epoch = run.epochs.length + 1; going && epoch <= options.epochs; epoch++)
       going = await run.trainEpoch(epoch);
     const testAccuracy = going ? await run.accuracy(data.test) : null;
     return { result: run.result(testAccuracy), model };
   } catch (error) {
-    model.dispose();
+    try {
+      if (error instanceof InterruptedError) await run.save();
+    } finally {
+      model.dispose();
+    }
     throw error;
   } finally {
     progress.stop();
