@@ -13,6 +13,7 @@ export function run(name: string, changes: Partial<RunResult> = {}): RunResult {
     peakMemoryBytes: 10e6,
     epochs: [],
     testAccuracy: 0.9,
+    test: { accuracy: 0.9, macroF1: 0.85, classes: [], confusion: [] },
     diverged: null,
     skippedSteps: null,
     losses: [1, 0.5, 0.25],

@@ -7,7 +7,7 @@ import type { Device } from "../../dtype.js";
 import { CheckpointError } from "../../errors.js";
 import { resolveDevice } from "../device.js";
 import { readEnvironment } from "../environment.js";
-import { comparisonTable } from "../table.js";
+import { classificationTable, comparisonTable } from "../table.js";
 import { writeLine, type Terminal } from "../terminal.js";
 import { EXIT, InterruptedError } from "../usage.js";
 import { fingerprintOf, openRun, removeRun, saveRun, type SavedRun } from "./checkpoint.js";
@@ -133,7 +133,7 @@ function saverOf({ options, texts, data }: Job): TrainOptions["save"] {
 
 /** Runs one mode and says how it went. */
 async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
-  const { options, device, plan, data, saved, terminal, signal } = job;
+  const { options, device, texts, plan, data, saved, terminal, signal } = job;
   const { stdout } = terminal;
   writeLine(stdout);
   writeLine(stdout, mode.name);
@@ -144,6 +144,7 @@ async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
     {
       ...options,
       maxLength: plan.maxLength,
+      classes: texts.labelNames,
       padId: plan.encoder.padTokenId,
       device,
       createModel: plan.create,
@@ -198,14 +199,20 @@ async function runOne(mode: Mode, job: Job): Promise<number> {
     if (!(error instanceof InterruptedError) || out === null) throw error;
     throw new InterruptedError(`go on with: mixprec finetune --resume ${quoted(out)}`);
   });
+  const { stdout } = job.terminal;
   try {
+    if (result.test !== null) {
+      writeLine(stdout);
+      for (const line of classificationTable(result.test).split("\n"))
+        writeLine(stdout, `  ${line}`);
+    }
     if (out !== null) {
       // Weights that are not finite are of no use, and would replace some that may be.
       const saved =
         result.diverged === null ? await writeModel(out, model, job.plan.tokenizer) : [];
       saved.push(...(await writeReport(out, reportOf(job, [result], true))));
       await removeRun(out);
-      writeLine(job.terminal.stdout);
+      writeLine(stdout);
       saySaved(job, out, saved);
     }
   } finally {

@@ -57,12 +57,13 @@ function epochLine(
   result: EpochResult,
   scale: number | null,
 ): string {
-  const { loss, trainAccuracy, validationAccuracy, seconds, samplesPerSecond } = result;
+  const { loss, trainAccuracy, validationAccuracy, validationF1 } = result;
+  const { seconds, samplesPerSecond } = result;
   const parts = [
     `  epoch ${epoch}/${epochs}`,
     `loss ${formatLoss(loss)}`,
     `train ${percent(trainAccuracy)}`,
-    `validation ${percent(validationAccuracy)}`,
+    `validation ${percent(validationAccuracy)}, F1 ${percent(validationF1)}`,
   ];
   if (scale !== null) parts.push(`scale ${scale}`);
   parts.push(pace(samplesPerSecond), `${seconds.toFixed(1)} s`);
@@ -88,7 +89,10 @@ export function runLine(run: RunResult): string {
     `peak memory ${(run.peakMemoryBytes / 1e6).toFixed(1)} MB`,
   ];
   if (run.skippedSteps !== null) facts.push(`${run.skippedSteps} steps skipped by the loss scaler`);
-  if (run.testAccuracy !== null) facts.unshift(`test accuracy ${percent(run.testAccuracy)}`);
+  if (run.test !== null) {
+    const { accuracy, macroF1 } = run.test;
+    facts.unshift(`test accuracy ${percent(accuracy)}, F1 ${percent(macroF1)}`);
+  }
   if (run.diverged !== null) {
     const { step, epoch } = run.diverged;
     facts.unshift(`diverged at step ${step} (epoch ${epoch})`);

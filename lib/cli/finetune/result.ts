@@ -1,5 +1,7 @@
 // What a run leaves behind: the rows of the table and of results.json.
 
+import type { Classification } from "./metrics.js";
+
 /** One pass over the training set. */
 export interface EpochResult {
   /** Mean over the steps. */
@@ -7,6 +9,8 @@ export interface EpochResult {
   /** Share of right answers, of the logits that training computed. */
   readonly trainAccuracy: number;
   readonly validationAccuracy: number;
+  /** Mean F1 of the classes. */
+  readonly validationF1: number;
   /** Training alone, without the validation. */
   readonly seconds: number;
   readonly samplesPerSecond: number;
@@ -35,6 +39,8 @@ export interface RunResult {
   readonly epochs: readonly EpochResult[];
   /** Null for a run that diverged. */
   readonly testAccuracy: number | null;
+  /** The same in full: F1, by class, and what was taken for what. */
+  readonly test: Classification | null;
   readonly diverged: Divergence | null;
   /** Steps that the loss scaler skipped; null without one. */
   readonly skippedSteps: number | null;

@@ -27,6 +27,7 @@ import { InterruptedError } from "../usage.js";
 import { releaseState, type EpochTally, type TrainingState } from "./checkpoint.js";
 import { batchesOf, type EncodedData, type Samples } from "./dataset.js";
 import { explainDivergence } from "./divergence.js";
+import { ConfusionMatrix, type Classification } from "./metrics.js";
 import type { Mode } from "./modes.js";
 import type { Padding } from "./options.js";
 import type { Progress } from "./progress.js";
@@ -39,6 +40,8 @@ export interface TrainOptions {
   readonly learningRate: number;
   readonly padding: Padding;
   readonly maxLength: number;
+  /** Names of the classes, by label. */
+  readonly classes: readonly string[];
   readonly padId: number;
   readonly seed: number;
   readonly device: Device;
@@ -74,9 +77,11 @@ const WARMUP = 0.1;
 
 const NO_STEPS: EpochTally = { steps: 0, samples: 0, right: 0, loss: 0, seconds: 0 };
 
+const allFinite = (logits: Tensor): boolean => sum(isfinite(logits)).item() === logits.numel;
+
 /** How many answers are right; null where one is not finite. */
 function countRight(logits: Tensor, labels: Tensor): number | null {
-  if (sum(isfinite(logits)).item() < logits.numel) return null;
+  if (!allFinite(logits)) return null;
   return sum(eq(argmax(logits, { dim: 1 }), labels)).item();
 }
 
@@ -247,8 +252,8 @@ class Run {
       });
       if (checkpointEvery !== null && this.losses.length % checkpointEvery === 0) await this.save();
     }
-    const validationAccuracy = await this.accuracy(this.data.validation);
-    if (validationAccuracy === null) {
+    const validation = await this.evaluate(this.data.validation);
+    if (validation === null) {
       this.diverge(epoch);
       return false;
     }
@@ -256,7 +261,8 @@ class Run {
     const result = {
       loss: loss / steps,
       trainAccuracy: right / samples,
-      validationAccuracy,
+      validationAccuracy: validation.accuracy,
+      validationF1: validation.macroF1,
       seconds,
       samplesPerSecond: samples / seconds,
     };
@@ -290,26 +296,26 @@ class Run {
     this.diverged = { step: this.losses.length, epoch, findings };
   }
 
-  /** Share of right answers; null where one is not finite. */
-  async accuracy(samples: Samples): Promise<number | null> {
-    let right = 0;
-    this.model.eval();
-    for (const batch of batchesOf(samples, this.options)) {
-      await turn(this.options.signal);
-      const found = withFloat32MatmulPrecision(this.mode.matmulPrecision, () =>
-        tidy(() =>
-          noGrad(() => {
-            const { inputIds, attentionMask, labels } = batchTensors(batch, {
-              device: this.options.device,
-            });
-            return countRight(this.model.forward(inputIds, { attentionMask }).logits, labels);
-          }),
-        ),
+  /** How samples are classified; null where an answer is not finite. */
+  async evaluate(samples: Samples): Promise<Classification | null> {
+    const { model, mode, options } = this;
+    const matrix = new ConfusionMatrix(options.classes);
+    model.eval();
+    for (const batch of batchesOf(samples, options)) {
+      await turn(options.signal);
+      const compute = (): number[] | null => {
+        const { inputIds, attentionMask } = batchTensors(batch, { device: options.device });
+        const { logits } = model.forward(inputIds, { attentionMask });
+        if (!allFinite(logits)) return null;
+        return argmax(logits, { dim: 1 }).toArray() as number[];
+      };
+      const answers = withFloat32MatmulPrecision(mode.matmulPrecision, () =>
+        tidy(() => noGrad(compute)),
       );
-      if (found === null) return null;
-      right += found;
+      if (answers === null) return null;
+      matrix.add(batch.labels, answers);
     }
-    return right / samples.length;
+    return matrix.summary();
   }
 
   private peakMemory(): number {
@@ -317,7 +323,7 @@ class Run {
     return Math.max(this.peakBefore, statisticsOf(device).maxMemoryAllocated(device));
   }
 
-  result(testAccuracy: number | null): RunResult {
+  result(test: Classification | null): RunResult {
     const { mode, options } = this;
     const scaled = this.scales.length > 0;
     return {
@@ -329,7 +335,8 @@ class Run {
       samplesPerSecond: this.samplesPerSecond,
       peakMemoryBytes: this.peakMemoryBytes ?? this.peakMemory(),
       epochs: this.epochs,
-      testAccuracy,
+      testAccuracy: test?.accuracy ?? null,
+      test,
       diverged: this.diverged,
       skippedSteps: scaled ? this.skippedSteps : null,
       losses: this.losses,
@@ -372,8 +379,8 @@ export async function train(
     let going = true;
     for (let epoch = run.epochs.length + 1; going && epoch <= options.epochs; epoch++)
       going = await run.trainEpoch(epoch);
-    const testAccuracy = going ? await run.accuracy(data.test) : null;
-    return { result: run.result(testAccuracy), model };
+    const test = going ? await run.evaluate(data.test) : null;
+    return { result: run.result(test), model };
   } catch (error) {
     try {
       if (error instanceof InterruptedError) await run.save();
