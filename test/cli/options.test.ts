@@ -32,7 +32,12 @@ describe("the options of finetune", () => {
       labelColumn: "label",
       model: null,
       full: false,
+      epochs: 3,
+      steps: null,
       batchSize: 16,
+      accumulate: 1,
+      clipNorm: null,
+      schedule: "linear",
       mode: { precision: "32-true", matmulPrecision: "highest" },
       maxLength: null,
       padding: "longest",
@@ -76,7 +81,7 @@ describe("the options of finetune", () => {
       "--validation-data v.csv --test-data t.csv --validation-share 0.2 --test-share .25 " +
       "--bad-rows skip --cache c --workers 3 " +
       "--padding max-length --seed 9007199254740991 --device cuda:1 --threads 2 --out o " +
-      "--checkpoint-every 50";
+      "--checkpoint-every 50 --accumulate 4 --clip-norm 1.5 --schedule cosine";
     expect(parse(...args.split(" "))).toEqual({
       data: "d.csv",
       validationData: "v.csv",
@@ -97,7 +102,11 @@ describe("the options of finetune", () => {
         matmulPrecision: "medium",
       },
       epochs: 2,
+      steps: null,
       batchSize: 3,
+      accumulate: 4,
+      clipNorm: 1.5,
+      schedule: "cosine",
       learningRate: 0.5,
       maxLength: 40,
       padding: "max-length",
@@ -121,6 +130,10 @@ describe("the options of finetune", () => {
       out: "r",
       resume: "r",
     });
+  });
+
+  it("end a run after steps instead of epochs", () => {
+    expect(parse("--steps", "70").steps).toBe(70);
   });
 
   it("keep no token ids where that is asked for", () => {
@@ -175,6 +188,11 @@ describe("mixprec", () => {
     [["finetune", "--bad-rows", "ignore"], /--bad-rows/],
     [["finetune", "--out", " "], /--out: expected a name/],
     [["finetune", "--text-column", "label"], /expected different columns, got "label" twice/],
+    [["finetune", "--steps", "0"], /whole number of at least 1/],
+    [["finetune", "--steps", "9", "--epochs", "3"], /--steps: does not go with --epochs/],
+    [["finetune", "--accumulate", "0"], /whole number from 1 to 65536/],
+    [["finetune", "--clip-norm", "0"], /finite number above 0/],
+    [["finetune", "--schedule", "step"], /Allowed choices are linear, cosine/],
     [["finetune", "--checkpoint-every", "0"], /whole number of at least 1/],
     [
       ["finetune", "--checkpoint-every", "5"],

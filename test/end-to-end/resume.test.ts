@@ -68,14 +68,20 @@ async function expectSame(name: string, whole: string): Promise<void> {
   expect(await readFile(at(name, weights))).toEqual(await readFile(at(whole, weights)));
 }
 
-describe.each(["32-true", "16-mixed"])("a run in %s", (precision) => {
+/** Arguments; steps in an epoch; steps after which checkpoints are written, one within the first. */
+const RUNS: [precision: string, steps: number, every: number, more: string[]][] = [
+  ["32-true", 3, 2, ["--accumulate", "3", "--clip-norm", "0.5", "--schedule", "cosine"]],
+  ["16-mixed", 8, 7, []],
+];
+
+describe.each(RUNS)("a run in %s of %d steps an epoch", (precision, steps, every, more) => {
   const options = (name: string) =>
-    tinyRun(data, "--precision", precision, "--epochs", "2", "--out", at(name));
+    tinyRun(data, "--precision", precision, "--epochs", "2", "--out", at(name), ...more);
   const whole = `whole-${precision}`;
   const killed = `killed-${precision}`;
   beforeAll(async () => {
     await mkdir(at(killed));
-    // Copied while the run goes on: written after step 7, of 8 in the epoch.
+    // Copied while the run goes on: written before the end of the epoch.
     const terminal = recordTerminal();
     const { stdout } = terminal;
     const write = stdout.write.bind(stdout);
@@ -85,7 +91,7 @@ describe.each(["32-true", "16-mixed"])("a run in %s", (precision) => {
       }
       return write(text);
     };
-    expect(await run([...options(whole), "--checkpoint-every", "7"], terminal)).toBe(0);
+    expect(await run([...options(whole), "--checkpoint-every", String(every)], terminal)).toBe(0);
     expect(terminal.stderr.text).toBe("");
   });
 
@@ -101,7 +107,7 @@ describe.each(["32-true", "16-mixed"])("a run in %s", (precision) => {
     const { code, err, out } = await execute("finetune", "--resume", at(name), "--threads", "2");
     expect(err).toBe("");
     expect(code).toBe(0);
-    expect(out).toMatch(/^resume {2}.*checkpoint\.safetensors, after step 9$/m);
+    expect(out).toMatch(new RegExp(`^resume .*safetensors, after step ${steps + 1}$`, "m"));
     await expectSame(name, whole);
     // Nothing is left to go on with.
     expect(await readdir(at(name))).not.toContain(CHECKPOINT_FILE);
@@ -113,7 +119,7 @@ describe.each(["32-true", "16-mixed"])("a run in %s", (precision) => {
     const { code, err, out } = await execute("finetune", "--resume", at(killed));
     expect(err).toBe("");
     expect(code).toBe(0);
-    expect(out).toMatch(/^resume .*, after step 7$/m);
+    expect(out).toMatch(new RegExp(`^resume .*, after step ${every}$`, "m"));
     await expectSame(killed, whole);
   });
 });

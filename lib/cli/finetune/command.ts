@@ -109,9 +109,15 @@ function describeJob(job: Job): void {
       `        its head of ${plan.replacedHead} classes is drawn anew for ${plan.config.numLabels}`,
     );
   }
+  const { steps, accumulate, clipNorm, schedule } = options;
+  const howLong = steps === null ? `${options.epochs} epochs` : `${steps} steps`;
+  const more =
+    (accumulate > 1 ? `, ${accumulate} of them a step` : "") +
+    (clipNorm === null ? "" : `, gradients clipped to ${clipNorm}`) +
+    (schedule === "linear" ? "" : `, ${schedule} schedule`);
   writeLine(
     stdout,
-    `train   ${options.epochs} epochs, batches of ${options.batchSize}, AdamW at ` +
+    `train   ${howLong}, batches of ${options.batchSize}${more}, AdamW at ` +
       `${options.learningRate}, seed ${options.seed}`,
   );
   const where =
@@ -162,7 +168,8 @@ async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
 
 function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Report {
   const { options, device, source, texts, plan, data } = job;
-  const { epochs, batchSize, learningRate, padding, seed } = options;
+  const { epochs, steps, batchSize, accumulate, clipNorm, schedule, learningRate } = options;
+  const { padding, seed } = options;
   return {
     format: "mixprec-finetune-1",
     created: new Date().toISOString(),
@@ -179,7 +186,18 @@ function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Repo
       badRows: texts.badRows.count,
     },
     model: { source: plan.source, parameters: plan.parameters, config: plan.config },
-    options: { epochs, batchSize, learningRate, maxLength: plan.maxLength, padding, seed },
+    options: {
+      epochs: steps === null ? epochs : null,
+      steps,
+      batchSize,
+      accumulate,
+      clipNorm,
+      schedule,
+      learningRate,
+      maxLength: plan.maxLength,
+      padding,
+      seed,
+    },
     runs,
   };
 }

@@ -37,7 +37,14 @@ export interface FinetuneOptions {
   /** What to run: one mode, or with `--compare` null for all of them. */
   readonly mode: Mode | null;
   readonly epochs: number;
+  /** Steps that take the place of the epochs; null: none do. */
+  readonly steps: number | null;
   readonly batchSize: number;
+  /** Batches in a step. */
+  readonly accumulate: number;
+  /** Largest norm of the gradients; null: any. */
+  readonly clipNorm: number | null;
+  readonly schedule: "linear" | "cosine";
   readonly learningRate: number;
   readonly maxLength: number | null;
   readonly padding: Padding;
@@ -96,6 +103,10 @@ interface RawOptions {
   precision?: string;
   matmulPrecision?: string;
   epochs: number;
+  steps?: number;
+  accumulate: number;
+  clipNorm?: number;
+  schedule: "linear" | "cosine";
   batchSize?: number;
   lr?: number;
   maxLength?: number;
@@ -171,10 +182,23 @@ export function declareOptions(command: Command): Command {
       wholeNumber({ least: 1, most: 10_000 }),
       3,
     )
+    .option("--steps <n>", "updates of the weights, instead of --epochs", wholeNumber({ least: 1 }))
     .option(
       "--batch-size <n>",
-      `texts in a step (default: ${builtin.batchSize}, with --full ${full.batchSize})`,
+      `texts in a batch (default: ${builtin.batchSize}, with --full ${full.batchSize})`,
       wholeNumber({ least: 1, most: 65_536 }),
+    )
+    .option(
+      "--accumulate <n>",
+      "batches whose gradients are added up for one step",
+      wholeNumber({ least: 1, most: 65_536 }),
+      1,
+    )
+    .option("--clip-norm <norm>", "scale gradients down to this norm", positiveNumber)
+    .addOption(
+      new Option("--schedule <shape>", "how the learning rate decays")
+        .choices(["linear", "cosine"])
+        .default("linear"),
     )
     .option(
       "--lr <rate>",
@@ -278,6 +302,9 @@ export function checkOptions(raw: RawOptions, named: readonly string[] = []): Fi
   if (raw.checkpointEvery !== undefined && (raw.out ?? raw.resume) === undefined) {
     throw new UsageError("--checkpoint-every: saves to --out, and there is none");
   }
+  if (raw.steps !== undefined && named.includes("epochs")) {
+    throw new UsageError("--steps: does not go with --epochs, whose place it takes");
+  }
   if (!/^(auto|cpu|cuda(:\d{1,3})?)$/.test(raw.device)) {
     throw new UsageError(`--device: expected auto, cpu, cuda or cuda:N, got "${raw.device}"`);
   }
@@ -302,6 +329,10 @@ export function checkOptions(raw: RawOptions, named: readonly string[] = []): Fi
     full: raw.full === true,
     mode: compare ? null : modeOfOptions(raw.precision, raw.matmulPrecision),
     epochs: raw.epochs,
+    steps: raw.steps ?? null,
+    accumulate: raw.accumulate,
+    clipNorm: raw.clipNorm ?? null,
+    schedule: raw.schedule,
     batchSize: raw.batchSize ?? usual.batchSize,
     learningRate: raw.lr ?? usual.learningRate,
     maxLength: raw.maxLength ?? null,

@@ -20,7 +20,7 @@ import {
 import type { Device } from "../../dtype.js";
 import { Fabric, type FabricModule, type FabricOptimizer } from "../../fabric/index.js";
 import type { SequenceClassifier } from "../../models/index.js";
-import { argmax, eq, isfinite, sum } from "../../ops/index.js";
+import { argmax, eq, isfinite, mul, sum } from "../../ops/index.js";
 import { AdamW, lrScheduler, type LRScheduler } from "../../optim/index.js";
 import { acceleratorOf, statisticsOf } from "../device.js";
 import { InterruptedError } from "../usage.js";
@@ -36,6 +36,14 @@ import type { Divergence, EpochResult, RunResult } from "./result.js";
 /** What a run is told. */
 export interface TrainOptions {
   readonly epochs: number;
+  /** Ends after so many steps, whatever the epochs; null: after the epochs. */
+  readonly steps: number | null;
+  /** Batches whose gradients are added up for one step. */
+  readonly accumulate: number;
+  /** Largest norm of all gradients together; null: any. */
+  readonly clipNorm: number | null;
+  /** How the learning rate falls after warmup, by the steps that were applied. */
+  readonly schedule: "linear" | "cosine";
   readonly batchSize: number;
   readonly learningRate: number;
   readonly padding: Padding;
@@ -74,6 +82,12 @@ const FORWARD_SHARE = 1 / 3;
 
 /** Share of the steps in which the learning rate rises from 0. */
 const WARMUP = 0.1;
+
+interface StepFacts {
+  readonly loss: number;
+  readonly right: number;
+  readonly samples: number;
+}
 
 const NO_STEPS: EpochTally = { steps: 0, samples: 0, right: 0, loss: 0, seconds: 0 };
 
@@ -115,6 +129,10 @@ class Run {
   private readonly optimizer: FabricOptimizer<AdamW>;
   private readonly scheduler: LRScheduler;
   private readonly loader: DataLoader<TokenSample, LabelledBatch>;
+  private readonly stepsPerEpoch: number;
+  private readonly totalSteps: number;
+  /** Epochs that are begun. */
+  readonly totalEpochs: number;
 
   constructor(
     private readonly mode: Mode,
@@ -123,17 +141,20 @@ class Run {
     readonly bare: SequenceClassifier,
     private readonly progress: Progress,
   ) {
-    const { device, learningRate, seed, epochs } = options;
+    const { device, learningRate, seed } = options;
     this.fabric = new Fabric({ ...acceleratorOf(device), precision: mode.precision });
     [this.model, this.optimizer] = this.fabric.setup(
       bare,
       new AdamW(bare.namedParameters(), { lr: learningRate }),
     );
     this.loader = batchesOf(data.train, { ...options, shuffleSeed: seed });
-    const totalSteps = this.loader.length * epochs;
-    this.scheduler = lrScheduler.linear(this.optimizer, {
-      warmupSteps: Math.round(WARMUP * totalSteps),
-      totalSteps,
+    // A last step of fewer batches counts as one.
+    this.stepsPerEpoch = Math.ceil(this.loader.length / options.accumulate);
+    this.totalSteps = options.steps ?? this.stepsPerEpoch * options.epochs;
+    this.totalEpochs = Math.ceil(this.totalSteps / this.stepsPerEpoch);
+    this.scheduler = lrScheduler[options.schedule](this.optimizer, {
+      warmupSteps: Math.round(WARMUP * this.totalSteps),
+      totalSteps: this.totalSteps,
     });
     this.place = this.here();
   }
@@ -154,8 +175,9 @@ class Run {
     } finally {
       releaseState([model, optimizer]);
     }
-    this.losses.push(...record.losses);
-    this.scales.push(...record.scales);
+    // Not as arguments, of which there can be too many.
+    for (const loss of record.losses) this.losses.push(loss);
+    for (const scale of record.scales) this.scales.push(scale);
     this.epochs.push(...record.epochs);
     this.tally = record.tally;
     this.seconds = record.seconds;
@@ -188,42 +210,58 @@ class Run {
     return this.samples / this.seconds;
   }
 
-  /** One step of training; its loss, and how many answers were right. */
-  private step(batch: LabelledBatch, epoch: number): { loss: number; right: number } {
-    const { fabric, model, optimizer } = this;
-    const compute = (): { loss: number; right: number } => {
-      const { inputIds, attentionMask, labels } = batchTensors(batch, {
-        device: this.options.device,
-      });
+  /**
+   * One step of training on the texts of some batches: the mean loss of all of them, and how many
+   * answers were right.
+   */
+  private step(batches: readonly LabelledBatch[], epoch: number): StepFacts {
+    const { fabric, model, optimizer, options } = this;
+    const samples = batches.reduce((sum, { labels }) => sum + labels.length, 0);
+    let loss = 0;
+    let right = 0;
+    const accumulate = (batch: LabelledBatch, first: boolean): void => {
+      const { inputIds, attentionMask, labels } = batchTensors(batch, { device: options.device });
       const output = model.forward(inputIds, { attentionMask, labels });
-      const loss = output.loss!;
-      const value = loss.item();
-      this.losses.push(value);
-      const right = noGrad(() => countRight(output.logits, labels)) ?? 0;
+      const share = batch.labels.length / samples;
+      loss += output.loss!.item() * share;
+      right += noGrad(() => countRight(output.logits, labels)) ?? 0;
       // The gradients are still those of the step before, which show what went wrong.
-      if (!Number.isFinite(value)) this.diverge(epoch);
-      optimizer.zeroGrad();
+      if (!Number.isFinite(loss)) this.diverge(epoch, this.losses.length + 1);
+      if (first) optimizer.zeroGrad();
       // Also after a loss that is not finite: backward lets go of what forward saved.
-      fabric.backward(loss);
-      if (fabric.scaler !== null) this.scales.push(fabric.scaler.getScale());
-      if (this.diverged === null) {
-        const outcome = fabric.optimizerStep(optimizer);
-        if (outcome.skipped) this.skippedSteps++;
-        this.scheduler.step(outcome);
-      }
-      return { loss: value, right };
+      fabric.backward(share === 1 ? output.loss! : mul(output.loss!, share));
     };
-    return withFloat32MatmulPrecision(this.mode.matmulPrecision, () => tidy(compute));
+    const apply = (): void => {
+      // A norm that is not finite shows in the next loss.
+      const clipping = { maxNorm: options.clipNorm!, errorIfNonfinite: false };
+      if (options.clipNorm !== null) fabric.clipGradients(model, optimizer, clipping);
+      const outcome = fabric.optimizerStep(optimizer);
+      if (outcome.skipped) this.skippedSteps++;
+      this.scheduler.step(outcome);
+    };
+    const compute = (): void => {
+      for (const [i, batch] of batches.entries()) {
+        tidy(() => {
+          accumulate(batch, i === 0);
+        });
+        if (this.diverged !== null) break;
+      }
+      if (fabric.scaler !== null) this.scales.push(fabric.scaler.getScale());
+      if (this.diverged === null) tidy(apply);
+    };
+    withFloat32MatmulPrecision(this.mode.matmulPrecision, compute);
+    this.losses.push(loss);
+    return { loss, right, samples };
   }
 
   /** Says how long the run is going to take, where that is long. */
   private foretell(): void {
-    const { data, options, progress, loader } = this;
+    const { data, options, progress } = this;
     const perStep = this.paceSeconds / (PACE_STEPS - 1);
     const batches = (samples: Samples): number => Math.ceil(samples.length / options.batchSize);
-    const epochs = options.epochs - this.epochs.length;
-    const forward = epochs * batches(data.validation) + batches(data.test);
-    const steps = epochs * loader.length - this.tally.steps;
+    const epochs = this.totalEpochs - this.epochs.length;
+    const forward = (epochs * batches(data.validation) + batches(data.test)) / options.accumulate;
+    const steps = this.totalSteps - this.losses.length;
     const total = perStep * (steps + FORWARD_SHARE * forward);
     if (total > LONG_RUN_SECONDS) progress.estimate(total, perStep);
   }
@@ -232,21 +270,28 @@ class Run {
   async trainEpoch(epoch: number): Promise<boolean> {
     const { options, loader } = this;
     const checkpointEvery = options.checkpointEvery ?? null;
+    const before = (epoch - 1) * this.stepsPerEpoch;
+    let left = loader.length - this.place.place.batch;
+    let batches: LabelledBatch[] = [];
     this.model.train();
     for (const batch of loader) {
       await turn(options.signal);
+      if (this.losses.length >= this.totalSteps) break;
+      batches.push(batch);
+      left--;
+      if (batches.length < options.accumulate && left > 0) continue;
       const start = performance.now();
-      const { loss, right } = this.step(batch, epoch);
-      const seconds = (performance.now() - start) / 1000;
-      this.count(loss, right, batch.labels.length, seconds);
+      const facts = this.step(batches, epoch);
+      batches = [];
+      this.count(facts, (performance.now() - start) / 1000);
       if (this.diverged !== null) return false;
       this.place = this.here();
       this.progress.step({
         epoch,
-        epochs: options.epochs,
+        epochs: this.totalEpochs,
         step: this.tally.steps,
-        steps: loader.length,
-        loss,
+        steps: Math.min(this.stepsPerEpoch, this.totalSteps - before),
+        loss: facts.loss,
         scale: this.scales.at(-1) ?? null,
         samplesPerSecond: this.samplesPerSecond,
       });
@@ -254,7 +299,7 @@ class Run {
     }
     const validation = await this.evaluate(this.data.validation);
     if (validation === null) {
-      this.diverge(epoch);
+      this.diverge(epoch, this.losses.length);
       return false;
     }
     const { steps, samples, right, loss, seconds } = this.tally;
@@ -269,11 +314,11 @@ class Run {
     this.epochs.push(result);
     this.tally = NO_STEPS;
     this.place = this.here();
-    this.progress.epoch(epoch, options.epochs, result, this.scales.at(-1) ?? null);
+    this.progress.epoch(epoch, this.totalEpochs, result, this.scales.at(-1) ?? null);
     return true;
   }
 
-  private count(loss: number, right: number, samples: number, seconds: number): void {
+  private count({ loss, right, samples }: StepFacts, seconds: number): void {
     const { tally } = this;
     this.tally = {
       steps: tally.steps + 1,
@@ -289,11 +334,11 @@ class Run {
     if (this.ownSteps === PACE_STEPS) this.foretell();
   }
 
-  private diverge(epoch: number): void {
+  private diverge(epoch: number, step: number): void {
     // Looking for the cause takes memory that the run did not.
     this.peakMemoryBytes = this.peakMemory();
     const findings = explainDivergence(this.bare, this.optimizer);
-    this.diverged = { step: this.losses.length, epoch, findings };
+    this.diverged = { step, epoch, findings };
   }
 
   /** How samples are classified; null where an answer is not finite. */
@@ -377,7 +422,7 @@ export async function train(
       statistics.resetPeakMemoryStats(options.device);
     }
     let going = true;
-    for (let epoch = run.epochs.length + 1; going && epoch <= options.epochs; epoch++)
+    for (let epoch = run.epochs.length + 1; going && epoch <= run.totalEpochs; epoch++)
       going = await run.trainEpoch(epoch);
     const test = going ? await run.evaluate(data.test) : null;
     return { result: run.result(test), model };
