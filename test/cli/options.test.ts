@@ -38,6 +38,8 @@ describe("the options of finetune", () => {
       accumulate: 1,
       clipNorm: null,
       schedule: "linear",
+      evalEvery: null,
+      patience: null,
       mode: { precision: "32-true", matmulPrecision: "highest" },
       maxLength: null,
       padding: "longest",
@@ -81,7 +83,8 @@ describe("the options of finetune", () => {
       "--validation-data v.csv --test-data t.csv --validation-share 0.2 --test-share .25 " +
       "--bad-rows skip --cache c --workers 3 " +
       "--padding max-length --seed 9007199254740991 --device cuda:1 --threads 2 --out o " +
-      "--checkpoint-every 50 --accumulate 4 --clip-norm 1.5 --schedule cosine";
+      "--checkpoint-every 50 --accumulate 4 --clip-norm 1.5 --schedule cosine " +
+      "--eval-every 20 --patience 2";
     expect(parse(...args.split(" "))).toEqual({
       data: "d.csv",
       validationData: "v.csv",
@@ -107,6 +110,8 @@ describe("the options of finetune", () => {
       accumulate: 4,
       clipNorm: 1.5,
       schedule: "cosine",
+      evalEvery: 20,
+      patience: 2,
       learningRate: 0.5,
       maxLength: 40,
       padding: "max-length",
@@ -190,6 +195,8 @@ describe("mixprec", () => {
     [["finetune", "--text-column", "label"], /expected different columns, got "label" twice/],
     [["finetune", "--steps", "0"], /whole number of at least 1/],
     [["finetune", "--steps", "9", "--epochs", "3"], /--steps: does not go with --epochs/],
+    [["finetune", "--eval-every", "0"], /whole number of at least 1/],
+    [["finetune", "--patience", "0"], /whole number of at least 1/],
     [["finetune", "--accumulate", "0"], /whole number from 1 to 65536/],
     [["finetune", "--clip-norm", "0"], /finite number above 0/],
     [["finetune", "--schedule", "step"], /Allowed choices are linear, cosine/],

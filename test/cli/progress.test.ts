@@ -112,6 +112,21 @@ describe("progress on a terminal", () => {
 });
 
 describe("the lines of results", () => {
+  it("say how a validation within an epoch went", () => {
+    const stream = recordStream();
+    const progress = createProgress(stream, "float32");
+    const best = { step: 20, epoch: 1, accuracy: 0.75, macroF1: 0.5 };
+    progress.evaluation(best, best);
+    progress.evaluation({ ...best, step: 30, accuracy: 0.5 }, best);
+    expect(stream.text).toBe(
+      "  step 20  validation 75.0 %, F1 50.0 %  the best so far\n" +
+        "  step 30  validation 50.0 %, F1 50.0 %  best after step 20\n",
+    );
+    expect(runLine(run("float32", { best, stoppedEarly: true }))).toMatch(
+      /^ {2}stopped early after step 3, best validation 75.0 % after step 20, test accuracy/,
+    );
+  });
+
   it("say how a run ended", () => {
     expect(runLine(run("float32"))).toBe(
       "  test accuracy 90.0 %, F1 85.0 %, 10.0 s of training, peak memory 10.0 MB",

@@ -97,6 +97,31 @@ describe("--clip-norm", () => {
   });
 });
 
+describe("--eval-every and --patience", () => {
+  it("end the run when it gets no better, and test and save the best weights", async () => {
+    const early = ["--lr", "0.01", "--steps", "60", "--eval-every", "3", "--patience", "4"];
+    const { evaluations, best, stoppedEarly, losses, epochs } = await train("early", ...early);
+    expect(stoppedEarly).toBe(true);
+    expect(losses.length).toBeLessThan(60);
+    expect(evaluations.at(-1)!.step).toBe(losses.length);
+    // Every third step and the end of each epoch, once where they are the same.
+    const due = (step: number) => step % 3 === 0 || step % 8 === 0;
+    const steps = losses.map((_, i) => i + 1);
+    expect(evaluations.map(({ step }) => step)).toEqual(steps.filter(due));
+    expect(epochs).toHaveLength(Math.ceil(losses.length / 8));
+    const accuracies = evaluations.map(({ accuracy }) => accuracy);
+    const first = accuracies.indexOf(Math.max(...accuracies));
+    expect(best).toEqual(evaluations[first]);
+    expect(accuracies.length - 1 - first).toBe(4);
+    // What was saved answers as the best did.
+    const still = ["--model", at("early"), "--steps", "1", "--lr", "1e-12"];
+    const saved = await train("again", ...still);
+    expect(saved.evaluations[0]!.accuracy).toBe(best!.accuracy);
+    expect(saved.evaluations[0]!.macroF1).toBe(best!.macroF1);
+    expect(saved.best).toBeNull();
+  });
+});
+
 describe("--schedule", () => {
   it("changes the rates", async () => {
     const linear = await train("linear", ...PLAIN(), "--lr", "0.001", "--steps", "8");

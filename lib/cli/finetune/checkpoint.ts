@@ -13,6 +13,7 @@ import { loadCheckpoint, saveCheckpoint, type CheckpointValue } from "../../io/i
 import type { StateDict } from "../../nn/index.js";
 import type { AdamW, LRSchedulerState } from "../../optim/index.js";
 import { UsageError } from "../usage.js";
+import type { BestState } from "./best.js";
 import type { EncodedData } from "./dataset.js";
 import type { FinetuneOptions } from "./options.js";
 import type { EpochResult } from "./result.js";
@@ -54,6 +55,8 @@ export interface TrainingState {
   readonly place: DataLoaderState;
   readonly random: { readonly seed: number; readonly offset: number };
   readonly model: StateDict;
+  /** The evaluations, and the best weights. */
+  readonly best: BestState;
   readonly optimizer: ReturnType<AdamW["stateDict"]>;
   readonly scheduler: LRSchedulerState;
   /** Null for a precision without a loss scaler. */

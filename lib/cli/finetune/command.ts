@@ -169,7 +169,7 @@ async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
 function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Report {
   const { options, device, source, texts, plan, data } = job;
   const { epochs, steps, batchSize, accumulate, clipNorm, schedule, learningRate } = options;
-  const { padding, seed } = options;
+  const { evalEvery, patience, padding, seed } = options;
   return {
     format: "mixprec-finetune-1",
     created: new Date().toISOString(),
@@ -193,6 +193,8 @@ function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Repo
       accumulate,
       clipNorm,
       schedule,
+      evalEvery,
+      patience,
       learningRate,
       maxLength: plan.maxLength,
       padding,

@@ -45,6 +45,10 @@ export interface FinetuneOptions {
   /** Largest norm of the gradients; null: any. */
   readonly clipNorm: number | null;
   readonly schedule: "linear" | "cosine";
+  /** Steps between evaluations; null: after each epoch only. */
+  readonly evalEvery: number | null;
+  /** Evaluations without a better one that end a run; null: none do. */
+  readonly patience: number | null;
   readonly learningRate: number;
   readonly maxLength: number | null;
   readonly padding: Padding;
@@ -107,6 +111,8 @@ interface RawOptions {
   accumulate: number;
   clipNorm?: number;
   schedule: "linear" | "cosine";
+  evalEvery?: number;
+  patience?: number;
   batchSize?: number;
   lr?: number;
   maxLength?: number;
@@ -199,6 +205,16 @@ export function declareOptions(command: Command): Command {
       new Option("--schedule <shape>", "how the learning rate decays")
         .choices(["linear", "cosine"])
         .default("linear"),
+    )
+    .option(
+      "--eval-every <n>",
+      "steps after which to validate, besides after each epoch; the best weights are kept",
+      wholeNumber({ least: 1 }),
+    )
+    .option(
+      "--patience <n>",
+      "validations without a better one after which a run ends; the best weights are kept",
+      wholeNumber({ least: 1 }),
     )
     .option(
       "--lr <rate>",
@@ -333,6 +349,8 @@ export function checkOptions(raw: RawOptions, named: readonly string[] = []): Fi
     accumulate: raw.accumulate,
     clipNorm: raw.clipNorm ?? null,
     schedule: raw.schedule,
+    evalEvery: raw.evalEvery ?? null,
+    patience: raw.patience ?? null,
     batchSize: raw.batchSize ?? usual.batchSize,
     learningRate: raw.lr ?? usual.learningRate,
     maxLength: raw.maxLength ?? null,

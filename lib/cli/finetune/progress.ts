@@ -3,7 +3,7 @@
 import cliProgress from "cli-progress";
 
 import { writeLine, type OutputStream } from "../terminal.js";
-import type { EpochResult, RunResult } from "./result.js";
+import type { EpochResult, Evaluation, RunResult } from "./result.js";
 
 /** Where a run is. */
 export interface StepState {
@@ -25,6 +25,8 @@ export interface Progress {
   /** What the run is going to take, told once. */
   estimate(seconds: number, secondsPerStep: number): void;
   epoch(epoch: number, epochs: number, result: EpochResult, scale: number | null): void;
+  /** A validation within an epoch; `best` is the best so far. */
+  evaluation(evaluation: Evaluation, best: Evaluation): void;
   /** Takes the bar off and leaves the terminal as it was; may be called repeatedly. */
   stop(): void;
 }
@@ -70,6 +72,11 @@ function epochLine(
   return parts.join("  ");
 }
 
+function evaluationLine({ step, accuracy, macroF1 }: Evaluation, best: Evaluation): string {
+  const place = best.step === step ? "the best so far" : `best after step ${best.step}`;
+  return `  step ${step}  validation ${percent(accuracy)}, F1 ${percent(macroF1)}  ${place}`;
+}
+
 /** A time as one would say it. */
 export function formatDuration(seconds: number): string {
   if (seconds < 90) return `${seconds.toFixed(0)} s`;
@@ -93,6 +100,11 @@ export function runLine(run: RunResult): string {
     const { accuracy, macroF1 } = run.test;
     facts.unshift(`test accuracy ${percent(accuracy)}, F1 ${percent(macroF1)}`);
   }
+  if (run.best !== null) {
+    const { step, accuracy } = run.best;
+    facts.unshift(`best validation ${percent(accuracy)} after step ${step}`);
+  }
+  if (run.stoppedEarly) facts.unshift(`stopped early after step ${run.losses.length}`);
   if (run.diverged !== null) {
     const { step, epoch } = run.diverged;
     facts.unshift(`diverged at step ${step} (epoch ${epoch})`);
@@ -135,6 +147,10 @@ function barProgress(stream: OutputStream, label: string): Progress {
       stop();
       writeLine(stream, epochLine(epoch, epochs, result, scale));
     },
+    evaluation(evaluation, best) {
+      stop();
+      writeLine(stream, evaluationLine(evaluation, best));
+    },
     stop,
   };
 }
@@ -156,6 +172,9 @@ function lineProgress(stream: OutputStream, quietMilliseconds: number): Progress
     },
     epoch(epoch, epochs, result, scale) {
       write(epochLine(epoch, epochs, result, scale));
+    },
+    evaluation(evaluation, best) {
+      write(evaluationLine(evaluation, best));
     },
     stop() {
       // Nothing to take off.

@@ -46,6 +46,8 @@ export interface Report {
     readonly accumulate: number;
     readonly clipNorm: number | null;
     readonly schedule: string;
+    readonly evalEvery: number | null;
+    readonly patience: number | null;
     readonly learningRate: number;
     readonly maxLength: number;
     readonly padding: string;

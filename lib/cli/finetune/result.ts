@@ -16,6 +16,15 @@ export interface EpochResult {
   readonly samplesPerSecond: number;
 }
 
+/** How the validation texts were answered after some step. */
+export interface Evaluation {
+  readonly step: number;
+  readonly epoch: number;
+  readonly accuracy: number;
+  /** Mean F1 of the classes. */
+  readonly macroF1: number;
+}
+
 /** Where and why a run stopped being of use. */
 export interface Divergence {
   /** The first step, counted from 1, whose loss is not finite. */
@@ -37,6 +46,11 @@ export interface RunResult {
   /** Largest number of bytes that tensors held at once, weights and optimizer included. */
   readonly peakMemoryBytes: number;
   readonly epochs: readonly EpochResult[];
+  readonly evaluations: readonly Evaluation[];
+  /** The one whose weights were tested and saved; null where that are the last ones. */
+  readonly best: Evaluation | null;
+  /** Whether the run ended because no evaluation was better for long. */
+  readonly stoppedEarly: boolean;
   /** Null for a run that diverged. */
   readonly testAccuracy: number | null;
   /** The same in full: F1, by class, and what was taken for what. */

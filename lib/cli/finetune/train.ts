@@ -20,14 +20,16 @@ import {
 import type { Device } from "../../dtype.js";
 import { Fabric, type FabricModule, type FabricOptimizer } from "../../fabric/index.js";
 import type { SequenceClassifier } from "../../models/index.js";
-import { argmax, eq, isfinite, mul, sum } from "../../ops/index.js";
+import { argmax, eq, mul, sum } from "../../ops/index.js";
 import { AdamW, lrScheduler, type LRScheduler } from "../../optim/index.js";
 import { acceleratorOf, statisticsOf } from "../device.js";
 import { InterruptedError } from "../usage.js";
+import { BestWeights } from "./best.js";
 import { releaseState, type EpochTally, type TrainingState } from "./checkpoint.js";
 import { batchesOf, type EncodedData, type Samples } from "./dataset.js";
 import { explainDivergence } from "./divergence.js";
-import { ConfusionMatrix, type Classification } from "./metrics.js";
+import { allFinite, evaluate } from "./evaluate.js";
+import type { Classification } from "./metrics.js";
 import type { Mode } from "./modes.js";
 import type { Padding } from "./options.js";
 import type { Progress } from "./progress.js";
@@ -44,6 +46,10 @@ export interface TrainOptions {
   readonly clipNorm: number | null;
   /** How the learning rate falls after warmup, by the steps that were applied. */
   readonly schedule: "linear" | "cosine";
+  /** Steps after which the run is validated, besides after each epoch; null: only then. */
+  readonly evalEvery: number | null;
+  /** Evaluations in a row without a better one that end the run; null: it is not ended. */
+  readonly patience: number | null;
   readonly batchSize: number;
   readonly learningRate: number;
   readonly padding: Padding;
@@ -91,8 +97,6 @@ interface StepFacts {
 
 const NO_STEPS: EpochTally = { steps: 0, samples: 0, right: 0, loss: 0, seconds: 0 };
 
-const allFinite = (logits: Tensor): boolean => sum(isfinite(logits)).item() === logits.numel;
-
 /** How many answers are right; null where one is not finite. */
 function countRight(logits: Tensor, labels: Tensor): number | null {
   if (!allFinite(logits)) return null;
@@ -129,6 +133,7 @@ class Run {
   private readonly optimizer: FabricOptimizer<AdamW>;
   private readonly scheduler: LRScheduler;
   private readonly loader: DataLoader<TokenSample, LabelledBatch>;
+  private readonly best: BestWeights;
   private readonly stepsPerEpoch: number;
   private readonly totalSteps: number;
   /** Epochs that are begun. */
@@ -156,6 +161,8 @@ class Run {
       warmupSteps: Math.round(WARMUP * this.totalSteps),
       totalSteps: this.totalSteps,
     });
+    const { evalEvery, patience } = options;
+    this.best = new BestWeights(evalEvery !== null || patience !== null, patience);
     this.place = this.here();
   }
 
@@ -164,7 +171,8 @@ class Run {
   }
 
   /** Goes on where a run was, and frees the state. */
-  restore({ record, place, random, model, optimizer, scheduler, scaler }: TrainingState): void {
+  restore(state: TrainingState): void {
+    const { record, place, random, model, optimizer, scheduler, scaler, best } = state;
     try {
       this.bare.loadStateDict(model);
       this.optimizer.loadStateDict(optimizer);
@@ -174,6 +182,7 @@ class Run {
       setRandomState(random);
     } finally {
       releaseState([model, optimizer]);
+      this.best.restore(best);
     }
     // Not as arguments, of which there can be too many.
     for (const loss of record.losses) this.losses.push(loss);
@@ -200,6 +209,7 @@ class Run {
         optimizer: this.optimizer.stateDict(),
         scheduler: this.scheduler.stateDict(),
         scaler: this.fabric.scaler?.stateDict() ?? null,
+        best: this.best.state(),
       });
     } finally {
       releaseState(model);
@@ -262,7 +272,9 @@ class Run {
     const epochs = this.totalEpochs - this.epochs.length;
     const forward = (epochs * batches(data.validation) + batches(data.test)) / options.accumulate;
     const steps = this.totalSteps - this.losses.length;
-    const total = perStep * (steps + FORWARD_SHARE * forward);
+    const between = options.evalEvery === null ? 0 : Math.floor(steps / options.evalEvery);
+    const passes = forward + (between * batches(data.validation)) / options.accumulate;
+    const total = perStep * (steps + FORWARD_SHARE * passes);
     if (total > LONG_RUN_SECONDS) progress.estimate(total, perStep);
   }
 
@@ -273,10 +285,12 @@ class Run {
     const before = (epoch - 1) * this.stepsPerEpoch;
     let left = loader.length - this.place.place.batch;
     let batches: LabelledBatch[] = [];
+    // Where the run was stopped during an evaluation.
+    if (!(await this.validateIfDue(epoch))) return false;
     this.model.train();
     for (const batch of loader) {
       await turn(options.signal);
-      if (this.losses.length >= this.totalSteps) break;
+      if (this.losses.length >= this.totalSteps || this.best.exhausted) break;
       batches.push(batch);
       left--;
       if (batches.length < options.accumulate && left > 0) continue;
@@ -295,13 +309,11 @@ class Run {
         scale: this.scales.at(-1) ?? null,
         samplesPerSecond: this.samplesPerSecond,
       });
+      if (!(await this.validateIfDue(epoch))) return false;
       if (checkpointEvery !== null && this.losses.length % checkpointEvery === 0) await this.save();
     }
-    const validation = await this.evaluate(this.data.validation);
-    if (validation === null) {
-      this.diverge(epoch, this.losses.length);
-      return false;
-    }
+    if (!(await this.validate(epoch))) return false;
+    const validation = this.best.at(this.losses.length)!;
     const { steps, samples, right, loss, seconds } = this.tally;
     const result = {
       loss: loss / steps,
@@ -342,25 +354,38 @@ class Run {
   }
 
   /** How samples are classified; null where an answer is not finite. */
-  async evaluate(samples: Samples): Promise<Classification | null> {
-    const { model, mode, options } = this;
-    const matrix = new ConfusionMatrix(options.classes);
-    model.eval();
-    for (const batch of batchesOf(samples, options)) {
-      await turn(options.signal);
-      const compute = (): number[] | null => {
-        const { inputIds, attentionMask } = batchTensors(batch, { device: options.device });
-        const { logits } = model.forward(inputIds, { attentionMask });
-        if (!allFinite(logits)) return null;
-        return argmax(logits, { dim: 1 }).toArray() as number[];
-      };
-      const answers = withFloat32MatmulPrecision(mode.matmulPrecision, () =>
-        tidy(() => noGrad(compute)),
-      );
-      if (answers === null) return null;
-      matrix.add(batch.labels, answers);
+  evaluate(samples: Samples): Promise<Classification | null> {
+    const { options } = this;
+    return evaluate(this.model, samples, this.mode, {
+      ...options,
+      turn: () => turn(options.signal),
+    });
+  }
+
+  /** Validates, unless that was done after this step; false where an answer is not finite. */
+  private async validate(epoch: number): Promise<boolean> {
+    const step = this.losses.length;
+    if (this.best.at(step) !== null) return true;
+    const found = await this.evaluate(this.data.validation);
+    if (found === null) {
+      this.diverge(epoch, step);
+      return false;
     }
-    return matrix.summary();
+    const { accuracy, macroF1 } = found;
+    this.best.note({ step, epoch, accuracy, macroF1 }, this.bare);
+    return true;
+  }
+
+  /** Validates where --eval-every asks for it; false where the run diverged. */
+  private async validateIfDue(epoch: number): Promise<boolean> {
+    const step = this.losses.length;
+    const { evalEvery } = this.options;
+    if (evalEvery === null || step === 0 || step % evalEvery > 0) return true;
+    if (this.best.at(step) !== null) return true;
+    if (!(await this.validate(epoch))) return false;
+    this.model.train();
+    this.progress.evaluation(this.best.at(step)!, this.best.best!);
+    return true;
   }
 
   private peakMemory(): number {
@@ -368,8 +393,19 @@ class Run {
     return Math.max(this.peakBefore, statisticsOf(device).maxMemoryAllocated(device));
   }
 
+  /** Whether there is no epoch left to train. */
+  get isDone(): boolean {
+    return this.epochs.length >= this.totalEpochs || this.best.exhausted;
+  }
+
+  /** Tests the model, with the best weights where they are kept. */
+  async test(): Promise<Classification | null> {
+    this.best.apply(this.bare);
+    return this.evaluate(this.data.test);
+  }
+
   result(test: Classification | null): RunResult {
-    const { mode, options } = this;
+    const { mode, options, best } = this;
     const scaled = this.scales.length > 0;
     return {
       name: mode.name,
@@ -380,6 +416,9 @@ class Run {
       samplesPerSecond: this.samplesPerSecond,
       peakMemoryBytes: this.peakMemoryBytes ?? this.peakMemory(),
       epochs: this.epochs,
+      evaluations: best.evaluations,
+      best: best.keep && this.diverged === null ? best.best : null,
+      stoppedEarly: best.exhausted,
       testAccuracy: test?.accuracy ?? null,
       test,
       diverged: this.diverged,
@@ -389,10 +428,11 @@ class Run {
     };
   }
 
-  /** Frees gradients and optimizer state; the weights stay. */
+  /** Frees gradients, optimizer state and the copy of the best weights; the model's stay. */
   release(): void {
     this.optimizer.zeroGrad();
     this.optimizer.dispose();
+    this.best.release();
   }
 }
 
@@ -422,9 +462,8 @@ export async function train(
       statistics.resetPeakMemoryStats(options.device);
     }
     let going = true;
-    for (let epoch = run.epochs.length + 1; going && epoch <= run.totalEpochs; epoch++)
-      going = await run.trainEpoch(epoch);
-    const test = going ? await run.evaluate(data.test) : null;
+    while (going && !run.isDone) going = await run.trainEpoch(run.epochs.length + 1);
+    const test = going ? await run.test() : null;
     return { result: run.result(test), model };
   } catch (error) {
     try {
