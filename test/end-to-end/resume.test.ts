@@ -101,11 +101,13 @@ describe.each(RUNS)("a run in %s of %d steps an epoch", (precision, steps, every
   });
 
   it("that Ctrl-C stopped within an epoch goes on bitwise as if it had not", async () => {
-    const name = `stopped-${precision}`;
+    // A name that a shell would take apart.
+    const name = `it's stopped in ${precision}`;
     const stopped = await interrupt(/epoch 2\/2.*loss/, ...options(name));
     expect(stopped.pressed).toBe(true);
     expect(stopped.err).toBe(
-      `mixprec: interrupted: go on with: mixprec finetune --resume ${at(name)}\n`,
+      "mixprec: interrupted: go on with: mixprec finetune --resume " +
+        `'${at("it")}'\\''s stopped in ${precision}'\n`,
     );
     expect(stopped.code).toBe(130);
     expect(await readdir(at(name))).toEqual([CHECKPOINT_FILE]);
