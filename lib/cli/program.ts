@@ -13,6 +13,11 @@ import { writeLine, type Terminal } from "./terminal.js";
 import { errorLine, EXIT, exitCodeOf } from "./usage.js";
 import { packageVersion } from "./version.js";
 
+/** The keys of the options that stood on the command line. */
+function namedOptions(command: Command): string[] {
+  return Object.keys(command.opts()).filter((key) => command.getOptionValueSource(key) === "cli");
+}
+
 /** The command line; `finish` is told the exit code of what was run. */
 function createProgram(terminal: Terminal, finish: (code: number) => void): Command {
   const program = new Command("mixprec")
@@ -30,7 +35,7 @@ function createProgram(terminal: Terminal, finish: (code: number) => void): Comm
   declareOptions(program.command("finetune"))
     .description("fine-tune a text classifier at one precision, or compare all of them")
     .action(async (_, command: Command) => {
-      const options = checkOptions(command.opts());
+      const options = checkOptions(command.opts(), namedOptions(command));
       const { finetune } = await import("./finetune/command.js");
       finish(await finetune(options, terminal));
     });

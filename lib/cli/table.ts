@@ -1,6 +1,8 @@
 // Text tables for the terminal, and the table of a comparison.
 
+import type { Classification } from "./finetune/metrics.js";
 import type { RunResult } from "./finetune/result.js";
+import { printable } from "./terminal.js";
 
 /** One column of a table. */
 export interface Column {
@@ -56,4 +58,41 @@ export function comparisonTable(results: readonly RunResult[]): string {
     run.diverged === null ? "" : `diverged at step ${run.diverged.step}`,
   ]);
   return formatTable(columns, rows);
+}
+
+/** A terminal has room for this many columns, and patience for this many rows. */
+const MOST_COLUMNS = 12;
+const MOST_ROWS = 40;
+const MOST_CHARACTERS = 16;
+
+function shortName(name: string): string {
+  // Names come from data files.
+  const characters = [...printable(name.trim().replace(/\s+/g, " "))];
+  if (characters.length <= MOST_CHARACTERS) return characters.join("");
+  return `${characters.slice(0, MOST_CHARACTERS - 1).join("")}…`;
+}
+
+/** How each class was recognized, and for few classes what was taken for what. */
+export function classificationTable({ classes, confusion }: Classification): string {
+  const names = classes.map(({ name }) => shortName(name));
+  const matrix = names.length <= MOST_COLUMNS;
+  const columns: Column[] = [
+    { title: "class" },
+    { title: "precision (%)", align: "right" },
+    { title: "recall (%)", align: "right" },
+    { title: "F1 (%)", align: "right" },
+    { title: "texts", align: "right" },
+    ...(matrix ? names.map((name): Column => ({ title: `→ ${name}`, align: "right" })) : []),
+  ];
+  const rows = classes
+    .slice(0, MOST_ROWS)
+    .map(({ precision, recall, f1, support }, i) => [
+      names[i]!,
+      ...[precision, recall, f1].map(percent),
+      String(support),
+      ...(matrix ? confusion[i]!.map(String) : []),
+    ]);
+  const table = formatTable(columns, rows);
+  const left = classes.length - rows.length;
+  return left > 0 ? `${table}\n… and ${left} more classes` : table;
 }

@@ -24,8 +24,9 @@ export class UsageError extends ArgumentError {
 
 /** The user asked to stop. */
 export class InterruptedError extends MixprecError {
-  constructor() {
-    super("ERR_INTERRUPTED", "interrupted");
+  /** @param detail what became of the work, and how to go on with it. */
+  constructor(detail?: string) {
+    super("ERR_INTERRUPTED", detail === undefined ? "interrupted" : `interrupted: ${detail}`);
   }
 }
 

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import {
   checkOptions,
   declareOptions,
+  resumedOptions,
   type FinetuneOptions,
 } from "../../lib/cli/finetune/options.js";
 import { run } from "../../lib/cli/program.js";
@@ -31,13 +32,22 @@ describe("the options of finetune", () => {
       labelColumn: "label",
       model: null,
       full: false,
+      epochs: 3,
+      steps: null,
       batchSize: 16,
+      accumulate: 1,
+      clipNorm: null,
+      schedule: "linear",
+      evalEvery: null,
+      patience: null,
       mode: { precision: "32-true", matmulPrecision: "highest" },
       maxLength: null,
       padding: "longest",
       device: "auto",
       threads: null,
       out: null,
+      checkpointEvery: null,
+      resume: null,
     });
   });
 
@@ -72,7 +82,9 @@ describe("the options of finetune", () => {
       "--matmul-precision medium --epochs 2 --batch-size 3 --lr 0.5 --max-length 40 " +
       "--validation-data v.csv --test-data t.csv --validation-share 0.2 --test-share .25 " +
       "--bad-rows skip --cache c --workers 3 " +
-      "--padding max-length --seed 9007199254740991 --device cuda:1 --threads 2 --out o";
+      "--padding max-length --seed 9007199254740991 --device cuda:1 --threads 2 --out o " +
+      "--checkpoint-every 50 --accumulate 4 --clip-norm 1.5 --schedule cosine " +
+      "--eval-every 20 --patience 2";
     expect(parse(...args.split(" "))).toEqual({
       data: "d.csv",
       validationData: "v.csv",
@@ -93,7 +105,13 @@ describe("the options of finetune", () => {
         matmulPrecision: "medium",
       },
       epochs: 2,
+      steps: null,
       batchSize: 3,
+      accumulate: 4,
+      clipNorm: 1.5,
+      schedule: "cosine",
+      evalEvery: 20,
+      patience: 2,
       learningRate: 0.5,
       maxLength: 40,
       padding: "max-length",
@@ -101,7 +119,26 @@ describe("the options of finetune", () => {
       device: "cuda:1",
       threads: 2,
       out: "o",
+      checkpointEvery: 50,
+      resume: null,
     });
+  });
+
+  it("of a run that is gone on with hold, but for those that change nothing of what it gives", () => {
+    const own = parse("--lr", "0.5", "--device", "cpu", "--no-cache", "--out", "moved");
+    const args = ["--resume", "r", "--threads", "3", "--workers", "0", "--checkpoint-every", "9"];
+    expect(resumedOptions(own, parse(...args))).toEqual({
+      ...own,
+      threads: 3,
+      workers: 0,
+      checkpointEvery: 9,
+      out: "r",
+      resume: "r",
+    });
+  });
+
+  it("end a run after steps instead of epochs", () => {
+    expect(parse("--steps", "70").steps).toBe(70);
   });
 
   it("keep no token ids where that is asked for", () => {
@@ -156,6 +193,22 @@ describe("mixprec", () => {
     [["finetune", "--bad-rows", "ignore"], /--bad-rows/],
     [["finetune", "--out", " "], /--out: expected a name/],
     [["finetune", "--text-column", "label"], /expected different columns, got "label" twice/],
+    [["finetune", "--steps", "0"], /whole number of at least 1/],
+    [["finetune", "--steps", "9", "--epochs", "3"], /--steps: does not go with --epochs/],
+    [["finetune", "--eval-every", "0"], /whole number of at least 1/],
+    [["finetune", "--patience", "0"], /whole number of at least 1/],
+    [["finetune", "--accumulate", "0"], /whole number from 1 to 65536/],
+    [["finetune", "--clip-norm", "0"], /finite number above 0/],
+    [["finetune", "--schedule", "step"], /Allowed choices are linear, cosine/],
+    [["finetune", "--checkpoint-every", "0"], /whole number of at least 1/],
+    [
+      ["finetune", "--checkpoint-every", "5"],
+      /--checkpoint-every: saves to --out, and there is no/,
+    ],
+    [["finetune", "--compare", "--checkpoint-every", "5"], /does not go with --compare/],
+    [["finetune", "--resume", ""], /--resume: expected a name/],
+    [["finetune", "--resume", "r", "--batch-size", "4"], /--batch-size: does not go with --resume/],
+    [["finetune", "--resume", "r", "--compare"], /--compare: does not go with --resume/],
     [["finetune", "--colour"], /unknown option '--colour'/],
     [["finetune", "--epoch", "1"], /unknown option '--epoch' \(Did you mean --epochs\?\)/],
     [["finetune", "--epochs"], /'--epochs <n>' argument missing/],

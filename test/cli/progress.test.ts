@@ -25,6 +25,7 @@ const epoch: EpochResult = {
   loss: 0.5,
   trainAccuracy: 0.75,
   validationAccuracy: 0.8125,
+  validationF1: 0.7,
   seconds: 2.25,
   samplesPerSecond: 200,
 };
@@ -38,7 +39,7 @@ describe("progress without a terminal", () => {
     often.stop();
     expect(stream.text.split("\n")).toEqual([
       "  epoch 1/3  step 1/10  loss 0.6931  scale 65536  123 samples/s",
-      "  epoch 1/3  loss 0.5000  train 75.0 %  validation 81.3 %  scale 65536  200 samples/s  2.3 s",
+      "  epoch 1/3  loss 0.5000  train 75.0 %  validation 81.3 %, F1 70.0 %  scale 65536  200 samples/s  2.3 s",
       "",
     ]);
     const seldom = recordStream();
@@ -111,11 +112,30 @@ describe("progress on a terminal", () => {
 });
 
 describe("the lines of results", () => {
+  it("say how a validation within an epoch went", () => {
+    const stream = recordStream();
+    const progress = createProgress(stream, "float32");
+    const best = { step: 20, epoch: 1, accuracy: 0.75, macroF1: 0.5 };
+    progress.evaluation(best, best);
+    progress.evaluation({ ...best, step: 30, accuracy: 0.5 }, best);
+    expect(stream.text).toBe(
+      "  step 20  validation 75.0 %, F1 50.0 %  the best so far\n" +
+        "  step 30  validation 50.0 %, F1 50.0 %  best after step 20\n",
+    );
+    expect(runLine(run("float32", { best, stoppedEarly: true }))).toMatch(
+      /^ {2}stopped early after step 3, best validation 75.0 % after step 20, test accuracy/,
+    );
+  });
+
   it("say how a run ended", () => {
     expect(runLine(run("float32"))).toBe(
-      "  test accuracy 90.0 %, 10.0 s of training, peak memory 10.0 MB",
+      "  test accuracy 90.0 %, F1 85.0 %, 10.0 s of training, peak memory 10.0 MB",
     );
-    const broken = { testAccuracy: null, diverged: { step: 7, epoch: 1, findings: [] } };
+    const broken = {
+      testAccuracy: null,
+      test: null,
+      diverged: { step: 7, epoch: 1, findings: [] },
+    };
     expect(runLine(run("half", { ...broken, skippedSteps: 3 }))).toBe(
       "  diverged at step 7 (epoch 1), 10.0 s of training, peak memory 10.0 MB, 3 steps skipped by " +
         "the loss scaler",

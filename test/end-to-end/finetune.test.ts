@@ -159,6 +159,22 @@ describe("a single run", () => {
     expect(other.losses).not.toEqual(first.losses);
   });
 
+  it("reports F1 and the confusion matrix of the test texts, in the file and on the terminal", async () => {
+    const { code, out } = await execute(...tinyRun(data, "--out", at("metrics")));
+    expect(code).toBe(0);
+    const { test, testAccuracy, epochs } = (await readReport("metrics")).runs[0]!;
+    const { accuracy, macroF1, classes, confusion } = test!;
+    expect(accuracy).toBe(testAccuracy);
+    expect(classes.map(({ name }) => name)).toEqual(["negative", "positive"]);
+    expect(confusion.map((row) => row[0]! + row[1]!)).toEqual(classes.map((c) => c.support));
+    expect(classes[0]!.support + classes[1]!.support).toBe(30);
+    expect((confusion[0]![0]! + confusion[1]![1]!) / 30).toBe(accuracy);
+    expect(macroF1).toBeCloseTo((classes[0]!.f1 + classes[1]!.f1) / 2, 12);
+    expect(epochs[0]!.validationF1).toBeLessThanOrEqual(1);
+    expect(out).toContain(`F1 ${(100 * macroF1).toFixed(1)} %`);
+    expect(out).toMatch(/^ +class +precision \(%\) +recall \(%\) +F1 \(%\) +texts +→ negative/m);
+  });
+
   it("saves a model that a later run starts from", async () => {
     const first = await runInto("saved", "--precision", "bf16-true", "--epochs", "20");
     expect((await readdir(at("saved"))).sort()).toEqual([

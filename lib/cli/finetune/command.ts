@@ -4,11 +4,13 @@ import { cuda } from "../../core/memory.js";
 import { setNumThreads } from "../../native.js";
 import { describeBadRows, type EncodedDataset } from "../../data/index.js";
 import type { Device } from "../../dtype.js";
+import { CheckpointError } from "../../errors.js";
 import { resolveDevice } from "../device.js";
 import { readEnvironment } from "../environment.js";
-import { comparisonTable } from "../table.js";
+import { classificationTable, comparisonTable } from "../table.js";
 import { writeLine, type Terminal } from "../terminal.js";
 import { EXIT, InterruptedError } from "../usage.js";
+import { fingerprintOf, openRun, removeRun, saveRun, type SavedRun } from "./checkpoint.js";
 import {
   encodeData,
   fromHub,
@@ -20,11 +22,11 @@ import {
 import { createDownloadProgress } from "./download-progress.js";
 import { findModel, planModel, planTokenizer, type ModelPlan } from "./model.js";
 import { COMPARED_MODES, type Mode } from "./modes.js";
-import type { FinetuneOptions } from "./options.js";
+import { resumedOptions, type FinetuneOptions } from "./options.js";
 import { createProgress, runLine } from "./progress.js";
 import { checkOutput, writeCharts, writeModel, writeReport, type Report } from "./report.js";
 import type { RunResult } from "./result.js";
-import { train, type TrainedRun } from "./train.js";
+import { train, type TrainedRun, type TrainOptions } from "./train.js";
 
 /** All that is the same for every run. */
 interface Job {
@@ -35,15 +37,29 @@ interface Job {
   readonly texts: EncodedDataset;
   readonly plan: ModelPlan;
   readonly data: EncodedData;
+  /** The run to go on with. */
+  readonly saved: SavedRun | null;
   readonly terminal: Terminal;
   readonly signal: AbortSignal | undefined;
 }
 
+/** @throws CheckpointError where the data is not that of the run to go on with. */
+function checkData(saved: SavedRun, data: EncodedData, classes: readonly string[]): void {
+  if (fingerprintOf(data, classes) === saved.data) return;
+  throw new CheckpointError(
+    `finetune: ${saved.file}: the data of this run, ${saved.options.data ?? "built-in"}, or its ` +
+      "tokenizer changed since; expected the same texts",
+    { op: "finetune" },
+  );
+}
+
 async function prepare(
-  options: FinetuneOptions,
+  given: FinetuneOptions,
   terminal: Terminal,
   signal: AbortSignal | undefined,
 ): Promise<Job> {
+  const saved = given.resume === null ? null : await openRun(given.resume);
+  const options = saved === null ? given : resumedOptions(saved.options, given);
   const device = resolveDevice(options.device);
   if (options.threads !== null) setNumThreads(options.threads);
   const onProgress = createDownloadProgress(terminal.stdout);
@@ -55,12 +71,14 @@ async function prepare(
   const { maxLength, encoder } = plan;
   const join = options.full && options.data === null;
   const data = samplesOf(texts, { maxLength, vocabSize: encoder.vocabSize, join });
+  if (saved !== null) checkData(saved, data, texts.labelNames);
   // Last, so that a command that fails leaves no directory behind.
   if (options.out !== null) await checkOutput(options.out, options.model);
-  return { options, device, source: source.source, texts, plan, data, terminal, signal };
+  return { options, device, source: source.source, texts, plan, data, saved, terminal, signal };
 }
 
-function describeJob({ options, device, source, texts, plan, data, terminal }: Job): void {
+function describeJob(job: Job): void {
+  const { options, device, source, texts, plan, data, saved, terminal } = job;
   const { stdout } = terminal;
   const { encoder, maxLength, tokenizer } = plan;
   const { isa, threads } = readEnvironment();
@@ -91,9 +109,15 @@ function describeJob({ options, device, source, texts, plan, data, terminal }: J
       `        its head of ${plan.replacedHead} classes is drawn anew for ${plan.config.numLabels}`,
     );
   }
+  const { steps, accumulate, clipNorm, schedule } = options;
+  const howLong = steps === null ? `${options.epochs} epochs` : `${steps} steps`;
+  const more =
+    (accumulate > 1 ? `, ${accumulate} of them a step` : "") +
+    (clipNorm === null ? "" : `, gradients clipped to ${clipNorm}`) +
+    (schedule === "linear" ? "" : `, ${schedule} schedule`);
   writeLine(
     stdout,
-    `train   ${options.epochs} epochs, batches of ${options.batchSize}, AdamW at ` +
+    `train   ${howLong}, batches of ${options.batchSize}${more}, AdamW at ` +
       `${options.learningRate}, seed ${options.seed}`,
   );
   const where =
@@ -101,11 +125,21 @@ function describeJob({ options, device, source, texts, plan, data, terminal }: J
       ? `cpu (${isa}, ${threads} threads)`
       : `${device} (${cuda.deviceProperties(device).name})`;
   writeLine(stdout, `device  ${where}`);
+  if (saved === null) return;
+  writeLine(stdout, `resume  ${saved.file}, after step ${saved.state.record.losses.length}`);
+}
+
+/** Keeps the state of a single run in its directory. */
+function saverOf({ options, texts, data }: Job): TrainOptions["save"] {
+  const { mode, out } = options;
+  if (mode === null || out === null) return undefined;
+  const fingerprint = fingerprintOf(data, texts.labelNames);
+  return (state) => saveRun(out, { options, data: fingerprint, state });
 }
 
 /** Runs one mode and says how it went. */
 async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
-  const { options, device, plan, data, terminal, signal } = job;
+  const { options, device, texts, plan, data, saved, terminal, signal } = job;
   const { stdout } = terminal;
   writeLine(stdout);
   writeLine(stdout, mode.name);
@@ -116,10 +150,13 @@ async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
     {
       ...options,
       maxLength: plan.maxLength,
+      classes: texts.labelNames,
       padId: plan.encoder.padTokenId,
       device,
       createModel: plan.create,
       signal,
+      save: saverOf(job),
+      resume: saved?.state,
     },
     progress,
   );
@@ -131,7 +168,8 @@ async function runMode(mode: Mode, job: Job): Promise<TrainedRun> {
 
 function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Report {
   const { options, device, source, texts, plan, data } = job;
-  const { epochs, batchSize, learningRate, padding, seed } = options;
+  const { epochs, steps, batchSize, accumulate, clipNorm, schedule, learningRate } = options;
+  const { evalEvery, patience, padding, seed } = options;
   return {
     format: "mixprec-finetune-1",
     created: new Date().toISOString(),
@@ -148,7 +186,20 @@ function reportOf(job: Job, runs: readonly RunResult[], complete: boolean): Repo
       badRows: texts.badRows.count,
     },
     model: { source: plan.source, parameters: plan.parameters, config: plan.config },
-    options: { epochs, batchSize, learningRate, maxLength: plan.maxLength, padding, seed },
+    options: {
+      epochs: steps === null ? epochs : null,
+      steps,
+      batchSize,
+      accumulate,
+      clipNorm,
+      schedule,
+      evalEvery,
+      patience,
+      learningRate,
+      maxLength: plan.maxLength,
+      padding,
+      seed,
+    },
     runs,
   };
 }
@@ -157,16 +208,31 @@ function saySaved(job: Job, directory: string, names: readonly string[]): void {
   writeLine(job.terminal.stdout, `saved to ${directory}: ${names.join(", ")}`);
 }
 
+/** A directory as it is typed into a shell. */
+function quoted(directory: string): string {
+  return /^[\w./~:-]+$/.test(directory) ? directory : `'${directory.replaceAll("'", "'\\''")}'`;
+}
+
 async function runOne(mode: Mode, job: Job): Promise<number> {
-  const { result, model } = await runMode(mode, job);
   const { out } = job.options;
+  const { result, model } = await runMode(mode, job).catch((error: unknown) => {
+    if (!(error instanceof InterruptedError) || out === null) throw error;
+    throw new InterruptedError(`go on with: mixprec finetune --resume ${quoted(out)}`);
+  });
+  const { stdout } = job.terminal;
   try {
+    if (result.test !== null) {
+      writeLine(stdout);
+      for (const line of classificationTable(result.test).split("\n"))
+        writeLine(stdout, `  ${line}`);
+    }
     if (out !== null) {
       // Weights that are not finite are of no use, and would replace some that may be.
       const saved =
         result.diverged === null ? await writeModel(out, model, job.plan.tokenizer) : [];
       saved.push(...(await writeReport(out, reportOf(job, [result], true))));
-      writeLine(job.terminal.stdout);
+      await removeRun(out);
+      writeLine(stdout);
       saySaved(job, out, saved);
     }
   } finally {
@@ -236,7 +302,9 @@ export async function finetune(options: FinetuneOptions, terminal: Terminal): Pr
   try {
     const job = await prepare(options, terminal, signal);
     describeJob(job);
-    return await (options.mode === null ? runAll(job) : runOne(options.mode, job));
+    // Not the given ones: those of the run that is gone on with hold.
+    const { mode } = job.options;
+    return await (mode === null ? runAll(job) : runOne(mode, job));
   } finally {
     restore();
   }

@@ -37,7 +37,18 @@ export interface FinetuneOptions {
   /** What to run: one mode, or with `--compare` null for all of them. */
   readonly mode: Mode | null;
   readonly epochs: number;
+  /** Steps that take the place of the epochs; null: none do. */
+  readonly steps: number | null;
   readonly batchSize: number;
+  /** Batches in a step. */
+  readonly accumulate: number;
+  /** Largest norm of the gradients; null: any. */
+  readonly clipNorm: number | null;
+  readonly schedule: "linear" | "cosine";
+  /** Steps between evaluations; null: after each epoch only. */
+  readonly evalEvery: number | null;
+  /** Evaluations without a better one that end a run; null: none do. */
+  readonly patience: number | null;
   readonly learningRate: number;
   readonly maxLength: number | null;
   readonly padding: Padding;
@@ -46,6 +57,27 @@ export interface FinetuneOptions {
   readonly threads: number | null;
   /** Null: nothing is written. */
   readonly out: string | null;
+  /** Steps after which a checkpoint is written; null: only when the run is stopped. */
+  readonly checkpointEvery: number | null;
+  /** The `--out` of a run to go on with, whose options hold; null: a new run. */
+  readonly resume: string | null;
+}
+
+/** Options that go with `--resume`: they change nothing about what a run gives. */
+const WITH_RESUME = ["resume", "device", "threads", "workers", "cache", "checkpointEvery"];
+
+/** The options of a run that is gone on with: its own, and those that may be others. */
+export function resumedOptions(own: FinetuneOptions, given: FinetuneOptions): FinetuneOptions {
+  return {
+    ...own,
+    device: given.device === "auto" ? own.device : given.device,
+    threads: given.threads ?? own.threads,
+    workers: given.workers ?? own.workers,
+    cache: given.cache ?? own.cache,
+    checkpointEvery: given.checkpointEvery ?? own.checkpointEvery,
+    out: given.resume,
+    resume: given.resume,
+  };
 }
 
 /** Where a comparison writes to without `--out`. */
@@ -75,6 +107,12 @@ interface RawOptions {
   precision?: string;
   matmulPrecision?: string;
   epochs: number;
+  steps?: number;
+  accumulate: number;
+  clipNorm?: number;
+  schedule: "linear" | "cosine";
+  evalEvery?: number;
+  patience?: number;
   batchSize?: number;
   lr?: number;
   maxLength?: number;
@@ -84,6 +122,8 @@ interface RawOptions {
   threads?: number;
   compare?: true;
   out?: string;
+  checkpointEvery?: number;
+  resume?: string;
 }
 
 const HELP = `
@@ -92,7 +132,8 @@ goes on), 2 for a wrong command line, 130 after Ctrl-C.
 
 With --out, a single run writes config.json, model.safetensors, tokenizer.json and results.json, and
 a comparison results.json, comparison.svg and loss.svg. Files of these names are replaced when all
-is done, others stay.`;
+is done, others stay. A single run that is stopped leaves checkpoint.safetensors, with which --resume
+goes on.`;
 
 /** Declares the options on a command. */
 export function declareOptions(command: Command): Command {
@@ -147,10 +188,33 @@ export function declareOptions(command: Command): Command {
       wholeNumber({ least: 1, most: 10_000 }),
       3,
     )
+    .option("--steps <n>", "updates of the weights, instead of --epochs", wholeNumber({ least: 1 }))
     .option(
       "--batch-size <n>",
-      `texts in a step (default: ${builtin.batchSize}, with --full ${full.batchSize})`,
+      `texts in a batch (default: ${builtin.batchSize}, with --full ${full.batchSize})`,
       wholeNumber({ least: 1, most: 65_536 }),
+    )
+    .option(
+      "--accumulate <n>",
+      "batches whose gradients are added up for one step",
+      wholeNumber({ least: 1, most: 65_536 }),
+      1,
+    )
+    .option("--clip-norm <norm>", "scale gradients down to this norm", positiveNumber)
+    .addOption(
+      new Option("--schedule <shape>", "how the learning rate decays")
+        .choices(["linear", "cosine"])
+        .default("linear"),
+    )
+    .option(
+      "--eval-every <n>",
+      "steps after which to validate, besides after each epoch; the best weights are kept",
+      wholeNumber({ least: 1 }),
+    )
+    .option(
+      "--patience <n>",
+      "validations without a better one after which a run ends; the best weights are kept",
+      wholeNumber({ least: 1 }),
     )
     .option(
       "--lr <rate>",
@@ -181,6 +245,12 @@ export function declareOptions(command: Command): Command {
     )
     .option("--compare", "run every precision from the same seed and compare them")
     .option("--out <dir>", `where to save (default: nowhere, with --compare ./${REPORT_DIRECTORY})`)
+    .option(
+      "--checkpoint-every <n>",
+      "steps after which the state of the run is saved to --out (default: when it is stopped)",
+      wholeNumber({ least: 1 }),
+    )
+    .option("--resume <dir>", "go on with the run that was stopped, whose --out this was")
     .addHelpText("after", HELP);
 }
 
@@ -200,9 +270,16 @@ function checkName(option: string, value: string | undefined): void {
 
 /**
  * What the declared options were parsed to, checked as a whole.
+ * @param named the keys of those that stood on the command line.
  * @throws UsageError for a value that does not exist or options that exclude each other.
  */
-export function checkOptions(raw: RawOptions): FinetuneOptions {
+export function checkOptions(raw: RawOptions, named: readonly string[] = []): FinetuneOptions {
+  checkName("--resume", raw.resume);
+  const other = named.find((key) => !WITH_RESUME.includes(key));
+  if (raw.resume !== undefined && other !== undefined) {
+    const option = `--${other.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    throw new UsageError(`${option}: does not go with --resume, where the run's own options hold`);
+  }
   checkName("--data", raw.data);
   checkName("--validation-data", raw.validationData);
   checkName("--test-data", raw.testData);
@@ -235,6 +312,15 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
       throw new UsageError(`${option}: does not go with --compare, which runs every precision`);
     }
   }
+  if (raw.checkpointEvery !== undefined && compare) {
+    throw new UsageError("--checkpoint-every: does not go with --compare, which is done anew");
+  }
+  if (raw.checkpointEvery !== undefined && (raw.out ?? raw.resume) === undefined) {
+    throw new UsageError("--checkpoint-every: saves to --out, and there is none");
+  }
+  if (raw.steps !== undefined && named.includes("epochs")) {
+    throw new UsageError("--steps: does not go with --epochs, whose place it takes");
+  }
   if (!/^(auto|cpu|cuda(:\d{1,3})?)$/.test(raw.device)) {
     throw new UsageError(`--device: expected auto, cpu, cuda or cuda:N, got "${raw.device}"`);
   }
@@ -259,6 +345,12 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
     full: raw.full === true,
     mode: compare ? null : modeOfOptions(raw.precision, raw.matmulPrecision),
     epochs: raw.epochs,
+    steps: raw.steps ?? null,
+    accumulate: raw.accumulate,
+    clipNorm: raw.clipNorm ?? null,
+    schedule: raw.schedule,
+    evalEvery: raw.evalEvery ?? null,
+    patience: raw.patience ?? null,
     batchSize: raw.batchSize ?? usual.batchSize,
     learningRate: raw.lr ?? usual.learningRate,
     maxLength: raw.maxLength ?? null,
@@ -267,5 +359,7 @@ export function checkOptions(raw: RawOptions): FinetuneOptions {
     device: raw.device as Device | "auto",
     threads: raw.threads ?? null,
     out: raw.out ?? (compare ? REPORT_DIRECTORY : null),
+    checkpointEvery: raw.checkpointEvery ?? null,
+    resume: raw.resume ?? null,
   };
 }

@@ -3,7 +3,7 @@
 import cliProgress from "cli-progress";
 
 import { writeLine, type OutputStream } from "../terminal.js";
-import type { EpochResult, RunResult } from "./result.js";
+import type { EpochResult, Evaluation, RunResult } from "./result.js";
 
 /** Where a run is. */
 export interface StepState {
@@ -25,6 +25,8 @@ export interface Progress {
   /** What the run is going to take, told once. */
   estimate(seconds: number, secondsPerStep: number): void;
   epoch(epoch: number, epochs: number, result: EpochResult, scale: number | null): void;
+  /** A validation within an epoch; `best` is the best so far. */
+  evaluation(evaluation: Evaluation, best: Evaluation): void;
   /** Takes the bar off and leaves the terminal as it was; may be called repeatedly. */
   stop(): void;
 }
@@ -57,16 +59,22 @@ function epochLine(
   result: EpochResult,
   scale: number | null,
 ): string {
-  const { loss, trainAccuracy, validationAccuracy, seconds, samplesPerSecond } = result;
+  const { loss, trainAccuracy, validationAccuracy, validationF1 } = result;
+  const { seconds, samplesPerSecond } = result;
   const parts = [
     `  epoch ${epoch}/${epochs}`,
     `loss ${formatLoss(loss)}`,
     `train ${percent(trainAccuracy)}`,
-    `validation ${percent(validationAccuracy)}`,
+    `validation ${percent(validationAccuracy)}, F1 ${percent(validationF1)}`,
   ];
   if (scale !== null) parts.push(`scale ${scale}`);
   parts.push(pace(samplesPerSecond), `${seconds.toFixed(1)} s`);
   return parts.join("  ");
+}
+
+function evaluationLine({ step, accuracy, macroF1 }: Evaluation, best: Evaluation): string {
+  const place = best.step === step ? "the best so far" : `best after step ${best.step}`;
+  return `  step ${step}  validation ${percent(accuracy)}, F1 ${percent(macroF1)}  ${place}`;
 }
 
 /** A time as one would say it. */
@@ -88,7 +96,15 @@ export function runLine(run: RunResult): string {
     `peak memory ${(run.peakMemoryBytes / 1e6).toFixed(1)} MB`,
   ];
   if (run.skippedSteps !== null) facts.push(`${run.skippedSteps} steps skipped by the loss scaler`);
-  if (run.testAccuracy !== null) facts.unshift(`test accuracy ${percent(run.testAccuracy)}`);
+  if (run.test !== null) {
+    const { accuracy, macroF1 } = run.test;
+    facts.unshift(`test accuracy ${percent(accuracy)}, F1 ${percent(macroF1)}`);
+  }
+  if (run.best !== null) {
+    const { step, accuracy } = run.best;
+    facts.unshift(`best validation ${percent(accuracy)} after step ${step}`);
+  }
+  if (run.stoppedEarly) facts.unshift(`stopped early after step ${run.losses.length}`);
   if (run.diverged !== null) {
     const { step, epoch } = run.diverged;
     facts.unshift(`diverged at step ${step} (epoch ${epoch})`);
@@ -131,6 +147,10 @@ function barProgress(stream: OutputStream, label: string): Progress {
       stop();
       writeLine(stream, epochLine(epoch, epochs, result, scale));
     },
+    evaluation(evaluation, best) {
+      stop();
+      writeLine(stream, evaluationLine(evaluation, best));
+    },
     stop,
   };
 }
@@ -152,6 +172,9 @@ function lineProgress(stream: OutputStream, quietMilliseconds: number): Progress
     },
     epoch(epoch, epochs, result, scale) {
       write(epochLine(epoch, epochs, result, scale));
+    },
+    evaluation(evaluation, best) {
+      write(evaluationLine(evaluation, best));
     },
     stop() {
       // Nothing to take off.

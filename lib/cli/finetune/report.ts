@@ -39,8 +39,15 @@ export interface Report {
     readonly config: Readonly<ClassifierConfig>;
   };
   readonly options: {
-    readonly epochs: number;
+    /** Null where `steps` took their place, and the other way round. */
+    readonly epochs: number | null;
+    readonly steps: number | null;
     readonly batchSize: number;
+    readonly accumulate: number;
+    readonly clipNorm: number | null;
+    readonly schedule: string;
+    readonly evalEvery: number | null;
+    readonly patience: number | null;
     readonly learningRate: number;
     readonly maxLength: number;
     readonly padding: string;
