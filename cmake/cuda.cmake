@@ -66,9 +66,19 @@ endforeach()
 # PTX of the first one, for GPUs that are newer than all.
 list(GET MIXPREC_CUDA_ARCHITECTURES 0 oldest)
 list(APPEND cuda_flags "--generate-code=arch=compute_${oldest},code=compute_${oldest}")
-# A kernel that spills registers fails the build. A source with one that has to would be listed here
-# with the reason, and get -Xptxas=-Wno-error by its COMPILE_OPTIONS.
-list(APPEND cuda_flags -Xptxas=-warn-spills -Xptxas=-Werror)
+# A kernel that spills registers fails the build, but for these sources where they are compiled for
+# architectures of which nothing is tuned yet: ptxas 13.0 spills there a few words around divisions
+# of 64 bits, and in the largest tile of float32.
+list(APPEND cuda_flags -Xptxas=-warn-spills)
+if(MIXPREC_CUDA_ARCHITECTURES MATCHES "1[0-9][0-9]")
+  set(spilling finish gemv mma_sm80_float32)
+endif()
+foreach(source IN LISTS cuda_sources)
+  get_filename_component(name ${source} NAME_WE)
+  if(source MATCHES "\\.cu$" AND NOT name IN_LIST spilling)
+    set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-Xptxas=-Werror")
+  endif()
+endforeach()
 
 target_sources(mixprec_backend PRIVATE ${cuda_sources})
 set_target_properties(mixprec_backend PROPERTIES
