@@ -58,6 +58,8 @@ class MatrixReader {
 // Sums of fragments of 16 x 8, and their way to a stage.
 template <class Sum_, int kWarpRows, int kWarpColumns>
 struct FragmentSums {
+  static constexpr int kRows = kWarpRows;
+  static constexpr int kColumns = kWarpColumns;
   Sum_ at[kWarpRows / 16][kWarpColumns / 8][4];
 
   MIXPREC_DEVICE void clear() {
@@ -91,6 +93,39 @@ struct FragmentSums {
   }
 };
 
+// The sums of a tile that is read by ldmatrix; an instruction, which is `multiply`, takes 32 bytes
+// of k.
+template <class T, class Lhs, class Rhs, class Policy, class Multiply>
+MIXPREC_DEVICE void sum_matrices(const ProductArgs<typename Policy::Acc>& args,
+                                 const TilePlace& place, uint32_t memory, int warp_row,
+                                 int warp_column, typename Policy::Sums& sums,
+                                 const Multiply& multiply) {
+  constexpr int kRows = Policy::Sums::kRows;
+  constexpr int kColumns = Policy::Sums::kColumns;
+  constexpr int kSteps = Policy::kDepth * static_cast<int>(sizeof(T)) / 32;
+  const MatrixReader<Lhs, kRows, true> lhs(warp_row);
+  const MatrixReader<Rhs, kColumns, false> rhs(warp_column);
+  sums.clear();
+  for_each_slot<T, Lhs, Rhs, Policy::kSlots, Policy::kThreads>(
+      args, place, memory, [&](uint32_t lhs_slot, uint32_t rhs_slot) {
+        MIXPREC_UNROLL
+        for (int step = 0; step < kSteps; ++step) {
+          uint32_t a[kRows / 16][4];
+          uint32_t b[kColumns / 16][4];
+          lhs.read(lhs_slot, step, a);
+          rhs.read(rhs_slot, step, b);
+          MIXPREC_UNROLL
+          for (int i = 0; i < kRows / 16; ++i) {
+            MIXPREC_UNROLL
+            for (int j = 0; j < kColumns / 8; ++j) {
+              const uint32_t pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+              multiply(sums.at[i][j], a[i], pair);
+            }
+          }
+        }
+      });
+}
+
 // kM x kN with a warp for each kWarpRows x kWarpColumns.
 template <int kM_, int kN_, int kWarpRows, int kWarpColumns>
 struct HalfPolicy {
@@ -123,26 +158,10 @@ struct HalfPolicy {
                                     uint32_t memory, int warp_row, int warp_column, Sums& sums) {
     using Lhs = TileLayout<T, kM, kDepth, kLhsKMajor, Reading::kMatrices>;
     using Rhs = TileLayout<T, kN, kDepth, kRhsKMajor, Reading::kMatrices>;
-    const MatrixReader<Lhs, kWarpRows, true> lhs(warp_row);
-    const MatrixReader<Rhs, kWarpColumns, false> rhs(warp_column);
-    sums.clear();
-    for_each_slot<T, Lhs, Rhs, kSlots, kThreads>(
-        args, place, memory, [&](uint32_t lhs_slot, uint32_t rhs_slot) {
-          MIXPREC_UNROLL
-          for (int step = 0; step < kDepth / 16; ++step) {
-            uint32_t a[kWarpRows / 16][4];
-            uint32_t b[kWarpColumns / 16][4];
-            lhs.read(lhs_slot, step, a);
-            rhs.read(rhs_slot, step, b);
-            MIXPREC_UNROLL
-            for (int i = 0; i < kWarpRows / 16; ++i) {
-              MIXPREC_UNROLL
-              for (int j = 0; j < kWarpColumns / 8; ++j) {
-                const uint32_t pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
-                ptx::mma_m16n8k16<T>(sums.at[i][j], a[i], pair);
-              }
-            }
-          }
+    sum_matrices<T, Lhs, Rhs, HalfPolicy>(
+        args, place, memory, warp_row, warp_column, sums,
+        [](float(&d)[4], const uint32_t(&x)[4], const uint32_t(&y)[2]) {
+          ptx::mma_m16n8k16<T>(d, x, y);
         });
   }
 

@@ -27,26 +27,10 @@ struct Int8Policy {
                                  uint32_t memory, int warp_row, int warp_column, Sums& sums) {
     using Lhs = TileLayout<int8_t, kM, kDepth, true, Reading::kMatrices>;
     using Rhs = TileLayout<int8_t, kN, kDepth, true, Reading::kMatrices>;
-    const MatrixReader<Lhs, kWarpRows, true> lhs(warp_row);
-    const MatrixReader<Rhs, kWarpColumns, false> rhs(warp_column);
-    sums.clear();
-    for_each_slot<int8_t, Lhs, Rhs, kSlots, kThreads>(
-        args, place, memory, [&](uint32_t lhs_slot, uint32_t rhs_slot) {
-          MIXPREC_UNROLL
-          for (int step = 0; step < kDepth / 32; ++step) {
-            uint32_t a[kWarpRows / 16][4];
-            uint32_t b[kWarpColumns / 16][4];
-            lhs.read(lhs_slot, step, a);
-            rhs.read(rhs_slot, step, b);
-            MIXPREC_UNROLL
-            for (int i = 0; i < kWarpRows / 16; ++i) {
-              MIXPREC_UNROLL
-              for (int j = 0; j < kWarpColumns / 8; ++j) {
-                const uint32_t pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
-                ptx::mma_m16n8k32_s8(sums.at[i][j], a[i], pair);
-              }
-            }
-          }
+    sum_matrices<int8_t, Lhs, Rhs, Int8Policy>(
+        args, place, memory, warp_row, warp_column, sums,
+        [](int32_t(&d)[4], const uint32_t(&x)[4], const uint32_t(&y)[2]) {
+          ptx::mma_m16n8k32_s8(d, x, y);
         });
   }
 
