@@ -101,6 +101,23 @@ class Backend {
 
 inline Storage::~Storage() { backend_->deallocate(data_, bytes_); }
 
+// A new dense tensor of the given shape.
+inline Tensor allocate_tensor(Backend& backend, DType dtype, const int64_t* shape, int32_t rank) {
+  Tensor tensor;
+  tensor.dtype = dtype;
+  tensor.rank = rank;
+  int64_t stride = 1;
+  for (int32_t dim = rank - 1; dim >= 0; --dim) {
+    tensor.shape[dim] = shape[dim];
+    tensor.strides[dim] = stride;
+    stride *= shape[dim];
+  }
+  const size_t bytes = static_cast<size_t>(tensor.numel()) * item_size(dtype);
+  tensor.storage = StorageRef(new Storage(&backend, backend.allocate(bytes), bytes));
+  tensor.data = tensor.storage->data();
+  return tensor;
+}
+
 // The name of each op in the order of the list; TypeScript compares it with its own at load.
 inline constexpr const char* kOpNames[] = {
 #define MIXPREC_OP_NAME(name) #name,

@@ -250,6 +250,63 @@ inline const Tensor* master_of(const Tensor* masters, const Tensor* params, int6
   return masters != nullptr && masters[i].data != params[i].data ? &masters[i] : nullptr;
 }
 
+// A call of adam_step. Lists have `n` tensors; those that the call lacks are null.
+struct AdamCall {
+  int64_t n;
+  const Tensor* params;
+  const Tensor* grads;
+  const Tensor* exp_avgs;
+  const Tensor* exp_avg_sqs;
+  const Tensor* steps;
+  const Tensor* max_exp_avg_sqs;
+  const Tensor* masters;
+  const Tensor* grad_scale;
+  const Tensor* found_inf;
+  std::vector<AdamGroup> groups;  // one to a parameter
+
+  explicit AdamCall(const OpCall& call) : n(call.int_attr(0)) {
+    OptimInputs inputs(call, n);
+    params = inputs.list(true);
+    grads = inputs.list(true);
+    exp_avgs = inputs.list(true);
+    exp_avg_sqs = inputs.list(true);
+    steps = inputs.list(true);
+    max_exp_avg_sqs = inputs.list(call.flag(1));
+    masters = inputs.list(call.flag(2));
+    grad_scale = inputs.scalar(call.flag(3));
+    found_inf = inputs.scalar(call.flag(4));
+    groups = read_optim_groups<AdamGroup>(call, 5, n);
+    check_optim_lists(params, n, {grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, masters}, steps);
+  }
+};
+
+// A call of sgd_step.
+struct SgdCall {
+  int64_t n;
+  bool has_momentum;
+  const Tensor* params;
+  const Tensor* grads;
+  const Tensor* buffers;
+  const Tensor* steps;
+  const Tensor* masters;
+  const Tensor* grad_scale;
+  const Tensor* found_inf;
+  std::vector<SgdGroup> groups;  // one to a parameter
+
+  explicit SgdCall(const OpCall& call) : n(call.int_attr(0)), has_momentum(call.flag(1)) {
+    OptimInputs inputs(call, n);
+    params = inputs.list(true);
+    grads = inputs.list(true);
+    buffers = inputs.list(has_momentum);
+    steps = inputs.list(has_momentum);
+    masters = inputs.list(call.flag(2));
+    grad_scale = inputs.scalar(call.flag(3));
+    found_inf = inputs.scalar(call.flag(4));
+    groups = read_optim_groups<SgdGroup>(call, 5, n);
+    check_optim_lists(params, n, {grads, buffers, masters}, steps);
+  }
+};
+
 // The gradients that an op on them begins with.
 inline const Tensor* checked_gradients(const OpCall& call, int64_t n) {
   check(n > 0 && n <= call.num_inputs, "an op on gradients got none");

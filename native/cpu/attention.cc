@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/attention.h"
 #include "core/philox.h"
 #include "cpu_backend.h"
 #include "gemm/gemm.h"
@@ -20,31 +21,6 @@ namespace {
 // Scores of a block of rows: 256 KiB of float32, so that they stay in the cache of one core.
 constexpr int64_t kScoresPerBlock = 1 << 16;
 constexpr int64_t kMaskChunk = 512;  // elements of a mask at once
-
-struct Problem {
-  int64_t B, H, L, S, D;
-  double scale;
-  bool causal;
-  double dropout;
-  uint64_t seed;
-  uint64_t offset;
-  MatmulPrecision precision;
-};
-
-Problem problem(const OpCall& call, const Tensor& q, const Tensor& k) {
-  check(q.rank == 4 && k.rank == 4, "attention takes [B, H, L, D]");
-  return {q.shape[0],
-          q.shape[1],
-          q.shape[2],
-          k.shape[2],
-          q.shape[3],
-          call.attr(0),
-          call.flag(1),
-          call.attr(2),
-          static_cast<uint64_t>(call.int_attr(3)),
-          static_cast<uint64_t>(call.int_attr(4)),
-          static_cast<MatmulPrecision>(call.int_attr(6))};
-}
 
 // The matrix of one head: rows of [B, H, rows, D] from `row` on.
 GemmOperand head(const Tensor& tensor, int64_t b, int64_t h, int64_t row, bool transposed) {
@@ -103,7 +79,7 @@ constexpr DType kAccDType = sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32;
 template <class T>
 class Scores {
  public:
-  Scores(const Problem& p, const Tensor* mask)
+  Scores(const AttentionProblem& p, const Tensor* mask)
       : p_(p),
         kernels_(scores().table<T>()),
         range_(mask == nullptr ? StridedRange(Tensor{}) : mask_range(p, *mask)),
@@ -132,7 +108,7 @@ class Scores {
   }
 
  private:
-  static StridedRange mask_range(const Problem& p, const Tensor& mask) {
+  static StridedRange mask_range(const AttentionProblem& p, const Tensor& mask) {
     const int64_t shape[] = {p.B, p.H, p.L, p.S};
     return StridedRange(mask, shape, 4);
   }
@@ -159,14 +135,14 @@ class Scores {
     }
   }
 
-  const Problem& p_;
+  const AttentionProblem& p_;
   const ScoreTable<T>& kernels_;
   StridedRange range_;
   bool has_mask_;
   bool same_for_rows_;  // of one head
 };
 
-int64_t rows_per_block(const Problem& p) {
+int64_t rows_per_block(const AttentionProblem& p) {
   return std::clamp<int64_t>(kScoresPerBlock / std::max<int64_t>(p.S, 1), 1,
                              std::max<int64_t>(p.L, 1));
 }
@@ -195,7 +171,7 @@ template <class T>
 void forward(const OpCall& call) {
   constexpr DType kAcc = kAccDType<T>;
   const Tensor &q = call.in(0), &k = call.in(1), &v = call.in(2);
-  const Problem p = problem(call, q, k);
+  const AttentionProblem p(call, q, k);
   const Tensor* mask = call.flag(5) ? &call.in(3) : nullptr;
   const Tensor& out = call.out(0);
   T* logsumexp = call.out(1).as<T>();
@@ -259,7 +235,7 @@ template <class T>
 void backward(const OpCall& call) {
   constexpr DType kAcc = kAccDType<T>;
   const Tensor &g = call.in(0), &q = call.in(1), &k = call.in(2), &v = call.in(3);
-  const Problem p = problem(call, q, k);
+  const AttentionProblem p(call, q, k);
   const int64_t DV = v.shape[3];
   check(call.in(5).is_contiguous(), "attention_grad needs a dense logsumexp");
   const T* logsumexp = call.in(5).as<T>();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "along_dim.h"
+#include "core/concat.h"
 #include "cpu_backend.h"
 #include "row_io.h"
 #include "simd/kernels.h"
@@ -192,23 +193,7 @@ void add_by_index(Backend& backend, const Tensor& source_tensor, const Tensor& i
 }  // namespace
 
 void CpuBackend::cat(const OpCall& call) {
-  const auto dim = static_cast<int32_t>(call.int_attr(0));
-  Tensor part = call.out();
-  check(dim >= 0 && dim < part.rank, "cat along a dimension that does not exist");
-  int64_t position = 0;
-  for (int32_t i = 0; i < call.num_inputs; ++i) {
-    const Tensor& x = call.in(i);
-    if (x.numel() == 0) continue;
-    check(x.rank == part.rank, "cat got tensors of different rank");
-    part.shape[dim] = x.shape[dim];
-    check(position + x.shape[dim] <= call.out().shape[dim], "cat got an output that is too small");
-    part.data = call.out().as<char>() +
-                position * part.strides[dim] * static_cast<int64_t>(item_size(part.dtype));
-    copy_elements(part, x);
-    position += x.shape[dim];
-  }
-  check(call.out().numel() == 0 || position == call.out().shape[dim],
-        "cat got an output that is too large");
+  run_cat(call, [](const Tensor& part, const Tensor& x) { copy_elements(part, x); });
 }
 
 void CpuBackend::index_select(const OpCall& call) {

@@ -63,39 +63,28 @@ void by_weight(const Tensor& parameter, const Tensor* master, const Body& body) 
 }  // namespace
 
 void CpuBackend::adam_step(const OpCall& call) {
-  const int64_t n = call.int_attr(0);
-  OptimInputs inputs(call, n);
-  const Tensor* params = inputs.list(true);
-  const Tensor* grads = inputs.list(true);
-  const Tensor* exp_avgs = inputs.list(true);
-  const Tensor* exp_avg_sqs = inputs.list(true);
-  const Tensor* steps = inputs.list(true);
-  const Tensor* max_exp_avg_sqs = inputs.list(call.flag(1));
-  const Tensor* masters = inputs.list(call.flag(2));
-  const Tensor* grad_scale = inputs.scalar(call.flag(3));
-  const Scaling scaling(grad_scale, inputs.scalar(call.flag(4)));
-  const std::vector<AdamGroup> groups = read_optim_groups<AdamGroup>(call, 5, n);
-  check_optim_lists(params, n, {grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, masters}, steps);
+  const AdamCall step(call);
+  const Scaling scaling(step.grad_scale, step.found_inf);
   if (scaling.skipped) return;
 
   std::vector<AdamScalars<double>> scalars;
-  scalars.reserve(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) {
-    const float step = scalar_of(steps[i]) += 1.0f;
-    scalars.push_back(groups[static_cast<size_t>(i)].scalars(static_cast<double>(step),
-                                                             static_cast<double>(scaling.inverse)));
+  scalars.reserve(static_cast<size_t>(step.n));
+  for (int64_t i = 0; i < step.n; ++i) {
+    const float count = scalar_of(step.steps[i]) += 1.0f;
+    scalars.push_back(step.groups[static_cast<size_t>(i)].scalars(
+        static_cast<double>(count), static_cast<double>(scaling.inverse)));
   }
-  for_each_range(params, n, [&](int64_t i, int64_t first, int64_t last) {
-    const Tensor* master = master_of(masters, params, i);
-    by_weight(params[i], master, [&]<class T>(T) {
+  for_each_range(step.params, step.n, [&](int64_t i, int64_t first, int64_t last) {
+    const Tensor* master = master_of(step.masters, step.params, i);
+    by_weight(step.params[i], master, [&]<class T>(T) {
       alignas(64) T scratch[5][kOptimBlock];
       const OptimTable<T>& kernels = optim_kernels().table<T>();
       const AdamScalars<T> s = scalars[static_cast<size_t>(i)].rounded<T>();
-      const WeightView<T> weight(params[i], grads[i], master);
-      const BlockView<T> exp_avg(exp_avgs[i]);
-      const BlockView<T> exp_avg_sq(exp_avg_sqs[i]);
-      const bool amsgrad = max_exp_avg_sqs != nullptr;
-      const BlockView<T> max_exp_avg_sq(amsgrad ? max_exp_avg_sqs[i] : exp_avg_sqs[i]);
+      const WeightView<T> weight(step.params[i], step.grads[i], master);
+      const BlockView<T> exp_avg(step.exp_avgs[i]);
+      const BlockView<T> exp_avg_sq(step.exp_avg_sqs[i]);
+      const bool amsgrad = step.max_exp_avg_sqs != nullptr;
+      const BlockView<T> max_exp_avg_sq(amsgrad ? step.max_exp_avg_sqs[i] : step.exp_avg_sqs[i]);
       for_each_block(first, last, [&](int64_t begin, int64_t count) {
         T* p = weight.load(begin, count, scratch[0]);
         T* g = weight.load_gradient(begin, count, scratch[1]);
@@ -115,42 +104,32 @@ void CpuBackend::adam_step(const OpCall& call) {
 }
 
 void CpuBackend::sgd_step(const OpCall& call) {
-  const int64_t n = call.int_attr(0);
-  const bool has_momentum = call.flag(1);
-  OptimInputs inputs(call, n);
-  const Tensor* params = inputs.list(true);
-  const Tensor* grads = inputs.list(true);
-  const Tensor* buffers = inputs.list(has_momentum);
-  const Tensor* steps = inputs.list(has_momentum);
-  const Tensor* masters = inputs.list(call.flag(2));
-  const Tensor* grad_scale = inputs.scalar(call.flag(3));
-  const Scaling scaling(grad_scale, inputs.scalar(call.flag(4)));
-  const std::vector<SgdGroup> groups = read_optim_groups<SgdGroup>(call, 5, n);
-  check_optim_lists(params, n, {grads, buffers, masters}, steps);
+  const SgdCall step(call);
+  const Scaling scaling(step.grad_scale, step.found_inf);
   if (scaling.skipped) return;
 
-  for_each_range(params, n, [&](int64_t i, int64_t first, int64_t last) {
-    const Tensor* master = master_of(masters, params, i);
-    by_weight(params[i], master, [&]<class T>(T) {
+  for_each_range(step.params, step.n, [&](int64_t i, int64_t first, int64_t last) {
+    const Tensor* master = master_of(step.masters, step.params, i);
+    by_weight(step.params[i], master, [&]<class T>(T) {
       alignas(64) T scratch[3][kOptimBlock];
       const OptimTable<T>& kernels = optim_kernels().table<T>();
-      const bool fresh = has_momentum && scalar_of(steps[i]) == 0.0f;
-      const SgdScalars<T> s = groups[static_cast<size_t>(i)].scalars<T>(
-          has_momentum, fresh, static_cast<T>(scaling.inverse));
-      const WeightView<T> weight(params[i], grads[i], master);
-      const BlockView<T> momentum(has_momentum ? buffers[i] : params[i]);
+      const bool fresh = step.has_momentum && scalar_of(step.steps[i]) == 0.0f;
+      const SgdScalars<T> s = step.groups[static_cast<size_t>(i)].scalars<T>(
+          step.has_momentum, fresh, static_cast<T>(scaling.inverse));
+      const WeightView<T> weight(step.params[i], step.grads[i], master);
+      const BlockView<T> momentum(step.has_momentum ? step.buffers[i] : step.params[i]);
       for_each_block(first, last, [&](int64_t begin, int64_t count) {
         T* p = weight.load(begin, count, scratch[0]);
         T* g = weight.load_gradient(begin, count, scratch[1]);
-        T* buffer = has_momentum ? momentum.load(begin, count, scratch[2]) : nullptr;
+        T* buffer = step.has_momentum ? momentum.load(begin, count, scratch[2]) : nullptr;
         kernels.sgd(s, p, g, buffer, count);
-        if (has_momentum) momentum.store(begin, count, buffer);
+        if (step.has_momentum) momentum.store(begin, count, buffer);
         weight.store(begin, count, p);
         if (scaling.scaled) weight.unscale_gradient(begin, count, g, scaling.inverse);
       });
     });
   });
-  for (int64_t i = 0; has_momentum && i < n; ++i) scalar_of(steps[i]) += 1.0f;
+  for (int64_t i = 0; step.has_momentum && i < step.n; ++i) scalar_of(step.steps[i]) += 1.0f;
 }
 
 }  // namespace mixprec::cpu

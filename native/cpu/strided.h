@@ -68,9 +68,6 @@ void StridedRange::for_each_run(int64_t begin, int64_t count, const Body& body) 
   }
 }
 
-// A new dense tensor of the given shape.
-Tensor allocate_tensor(Backend& backend, DType dtype, const int64_t* shape, int32_t rank);
-
 // The tensor itself where it is dense (and of `dtype`), else a dense copy (converted).
 Tensor contiguous(Backend& backend, const Tensor& tensor);
 Tensor contiguous_as(Backend& backend, const Tensor& tensor, DType dtype);

@@ -1,12 +1,9 @@
-// New tensors on a device, dense copies, and scratch memory of an op.
+// Copies between tensors on a device, dense ones, and scratch memory of an op.
 #pragma once
 
 #include "cuda_backend.h"
 
 namespace mixprec::cuda {
-
-// A new dense tensor of the given shape.
-Tensor allocate_tensor(CudaBackend& backend, DType dtype, const int64_t* shape, int32_t rank);
 
 // Copies `source`, cast, into `destination`, both of the same shape and any strides.
 void copy_elements(CudaBackend& backend, const Tensor& destination, const Tensor& source);

@@ -105,41 +105,33 @@ __global__ void __launch_bounds__(kOptimThreads)
 }  // namespace
 
 void CudaBackend::adam_step(const OpCall& call) {
-  const int64_t n = call.int_attr(0);
-  OptimInputs inputs(call, n);
-  const Tensor* params = inputs.list(true);
-  const Tensor* grads = inputs.list(true);
-  const Tensor* exp_avgs = inputs.list(true);
-  const Tensor* exp_avg_sqs = inputs.list(true);
-  const Tensor* steps = inputs.list(true);
-  const Tensor* max_exp_avg_sqs = inputs.list(call.flag(1));
-  const Tensor* masters = inputs.list(call.flag(2));
-  const float* scale = scalar_address(inputs.scalar(call.flag(3)));
-  const Scaling scaling{scale, scalar_address(inputs.scalar(call.flag(4)))};
-  const std::vector<AdamGroup> groups = read_optim_groups<AdamGroup>(call, 5, n);
-  check_optim_lists(params, n, {grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, masters}, steps);
+  const AdamCall step(call);
+  const Scaling scaling{scalar_address(step.grad_scale), scalar_address(step.found_inf)};
 
   DenseInPlace dense(*this);
-  std::vector<AdamEntry> entries(static_cast<size_t>(n));
+  std::vector<AdamEntry> entries(static_cast<size_t>(step.n));
   int64_t chunks = 0;
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = 0; i < step.n; ++i) {
     AdamEntry& entry = entries[static_cast<size_t>(i)];
-    chunks = set_weight(entry, dense, params[i], grads[i], master_of(masters, params, i), chunks);
-    entry.exp_avg = dense.column(exp_avgs[i]);
-    entry.exp_avg_sq = dense.column(exp_avg_sqs[i]);
-    if (max_exp_avg_sqs != nullptr) entry.max_exp_avg_sq = dense.column(max_exp_avg_sqs[i]);
+    chunks = set_weight(entry, dense, step.params[i], step.grads[i],
+                        master_of(step.masters, step.params, i), chunks);
+    entry.exp_avg = dense.column(step.exp_avgs[i]);
+    entry.exp_avg_sq = dense.column(step.exp_avg_sqs[i]);
+    if (step.max_exp_avg_sqs != nullptr)
+      entry.max_exp_avg_sq = dense.column(step.max_exp_avg_sqs[i]);
     entry.vectorizes = entry.vectorizes && entry.exp_avg.vectorizes() &&
                        entry.exp_avg_sq.vectorizes() && entry.max_exp_avg_sq.vectorizes();
-    entry.step = steps[i].as<float>();
-    entry.group = groups[static_cast<size_t>(i)];
+    entry.step = step.steps[i].as<float>();
+    entry.group = step.groups[static_cast<size_t>(i)];
   }
   const DeviceTable<AdamEntry> table(*this, entries);
-  const Scratch scalars(*this, static_cast<size_t>(n) * kAdamScalars * sizeof(double));
-  launch<begin_adam>(setup_config(*this, n), table.data(), n, scaling, scalars.as<double>());
+  const Scratch scalars(*this, static_cast<size_t>(step.n) * kAdamScalars * sizeof(double));
+  launch<begin_adam>(setup_config(*this, step.n), table.data(), step.n, scaling,
+                     scalars.as<double>());
   if (chunks == 0) return;
   for_each_type(entries, [&](auto tag) {
     launch<adam_chunks<typename decltype(tag)::type>>(config(chunks * kOptimThreads, kOptimThreads),
-                                                      table.data(), n, chunks, scaling,
+                                                      table.data(), step.n, chunks, scaling,
                                                       scalars.as<const double>());
   });
   dense.write_back();

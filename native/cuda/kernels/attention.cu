@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "attention_rows.h"
+#include "core/attention.h"
 #include "core/philox.h"
 #include "cuda/gemm/gemm.h"
 #include "cuda/runtime/error.h"
@@ -12,31 +13,6 @@
 
 namespace mixprec::cuda {
 namespace {
-
-struct Problem {
-  int64_t B, H, L, S, D;
-  double scale;
-  bool causal;
-  double dropout;
-  uint64_t seed;
-  uint64_t offset;
-  MatmulPrecision precision;
-};
-
-Problem problem(const OpCall& call, const Tensor& q, const Tensor& k) {
-  check(q.rank == 4 && k.rank == 4, "attention takes [B, H, L, D]");
-  return {q.shape[0],
-          q.shape[1],
-          q.shape[2],
-          k.shape[2],
-          q.shape[3],
-          call.attr(0),
-          call.flag(1),
-          call.attr(2),
-          static_cast<uint64_t>(call.int_attr(3)),
-          static_cast<uint64_t>(call.int_attr(4)),
-          static_cast<MatmulPrecision>(call.int_attr(6))};
-}
 
 // Rows of [B, H, rows, D] from `row` on.
 GemmOperand heads(const Tensor& tensor, int64_t row, bool transposed) {
@@ -67,7 +43,8 @@ GemmOperand dense_heads(const void* data, DType dtype, int64_t heads, int64_t ro
 
 class Products {
  public:
-  Products(CudaBackend& backend, const Problem& problem) : backend_(backend), p_(problem) {}
+  Products(CudaBackend& backend, const AttentionProblem& problem)
+      : backend_(backend), p_(problem) {}
 
   // lhs [B, H, M, K] x rhs [B, H, K, N] -> scratch [B, H, M, N].
   void into_scratch(int64_t M, int64_t N, int64_t K, double alpha, const GemmOperand& lhs,
@@ -113,11 +90,12 @@ class Products {
   }
 
   CudaBackend& backend_;
-  const Problem& p_;
+  const AttentionProblem& p_;
 };
 
 // Rows of all heads at a time whose scores, in `buffers` arrays, stay in the second-level cache.
-int64_t rows_per_block(const CudaBackend& backend, const Problem& p, DType dtype, int buffers) {
+int64_t rows_per_block(const CudaBackend& backend, const AttentionProblem& p, DType dtype,
+                       int buffers) {
   const int64_t row_bytes = p.B * p.H * p.S * static_cast<int64_t>(item_size(dtype)) * buffers;
   const auto budget = static_cast<int64_t>(backend.properties().l2_bytes / 2);
   int64_t rows = budget / std::max<int64_t>(row_bytes, 1);
@@ -125,7 +103,7 @@ int64_t rows_per_block(const CudaBackend& backend, const Problem& p, DType dtype
   return std::clamp<int64_t>(rows, 1, std::max<int64_t>(p.L, 1));
 }
 
-RowsArgs rows_args(const Problem& p, const Tensor* mask, void* logsumexp) {
+RowsArgs rows_args(const AttentionProblem& p, const Tensor* mask, void* logsumexp) {
   RowsArgs args{};
   args.logsumexp = logsumexp;
   if (mask != nullptr) {
@@ -155,7 +133,7 @@ RowsArgs rows_args(const Problem& p, const Tensor* mask, void* logsumexp) {
 void forward(CudaBackend& backend, const OpCall& call) {
   const DType acc = call.out(1).dtype;  // of scores and sums
   const Tensor &q = call.in(0), &k = call.in(1), &v = call.in(2);
-  const Problem p = problem(call, q, k);
+  const AttentionProblem p(call, q, k);
   const Products products(backend, p);
   if (p.B * p.H * p.L == 0) return;
   RowsArgs args = rows_args(p, call.flag(5) ? &call.in(3) : nullptr, call.out(1).data);
@@ -182,7 +160,7 @@ void fill_zeros(CudaBackend& backend, const Tensor& tensor) {
 void backward(CudaBackend& backend, const OpCall& call) {
   const DType acc = call.in(5).dtype;
   const Tensor &g = call.in(0), &q = call.in(1), &k = call.in(2), &v = call.in(3);
-  const Problem p = problem(call, q, k);
+  const AttentionProblem p(call, q, k);
   const Products products(backend, p);
   const Tensor &grad_q = call.out(0), &grad_k = call.out(1), &grad_v = call.out(2);
   check(call.in(5).is_contiguous(), "attention_grad needs a dense logsumexp");

@@ -73,41 +73,33 @@ __global__ void __launch_bounds__(kOptimThreads)
 }  // namespace
 
 void CudaBackend::sgd_step(const OpCall& call) {
-  const int64_t n = call.int_attr(0);
-  const bool has_momentum = call.flag(1);
-  OptimInputs inputs(call, n);
-  const Tensor* params = inputs.list(true);
-  const Tensor* grads = inputs.list(true);
-  const Tensor* buffers = inputs.list(has_momentum);
-  const Tensor* steps = inputs.list(has_momentum);
-  const Tensor* masters = inputs.list(call.flag(2));
-  const float* scale = scalar_address(inputs.scalar(call.flag(3)));
-  const Scaling scaling{scale, scalar_address(inputs.scalar(call.flag(4)))};
-  const std::vector<SgdGroup> groups = read_optim_groups<SgdGroup>(call, 5, n);
-  check_optim_lists(params, n, {grads, buffers, masters}, steps);
+  const SgdCall step(call);
+  const Scaling scaling{scalar_address(step.grad_scale), scalar_address(step.found_inf)};
 
   DenseInPlace dense(*this);
-  std::vector<SgdEntry> entries(static_cast<size_t>(n));
+  std::vector<SgdEntry> entries(static_cast<size_t>(step.n));
   int64_t chunks = 0;
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = 0; i < step.n; ++i) {
     SgdEntry& entry = entries[static_cast<size_t>(i)];
-    chunks = set_weight(entry, dense, params[i], grads[i], master_of(masters, params, i), chunks);
-    if (has_momentum) {
-      entry.momentum = dense.column(buffers[i]);
-      entry.step = steps[i].as<float>();
+    chunks = set_weight(entry, dense, step.params[i], step.grads[i],
+                        master_of(step.masters, step.params, i), chunks);
+    if (step.has_momentum) {
+      entry.momentum = dense.column(step.buffers[i]);
+      entry.step = step.steps[i].as<float>();
     }
     entry.vectorizes = entry.vectorizes && entry.momentum.vectorizes();
-    entry.group = groups[static_cast<size_t>(i)];
+    entry.group = step.groups[static_cast<size_t>(i)];
   }
   const DeviceTable<SgdEntry> table(*this, entries);
-  const Scratch first(*this, static_cast<size_t>(n));
-  if (has_momentum) {
-    launch<begin_sgd>(setup_config(*this, n), table.data(), n, scaling, first.as<uint8_t>());
+  const Scratch first(*this, static_cast<size_t>(step.n));
+  if (step.has_momentum) {
+    launch<begin_sgd>(setup_config(*this, step.n), table.data(), step.n, scaling,
+                      first.as<uint8_t>());
   }
   if (chunks == 0) return;
   for_each_type(entries, [&](auto tag) {
     launch<sgd_chunks<typename decltype(tag)::type>>(config(chunks * kOptimThreads, kOptimThreads),
-                                                     table.data(), n, chunks, scaling,
+                                                     table.data(), step.n, chunks, scaling,
                                                      first.as<const uint8_t>());
   });
   dense.write_back();
