@@ -85,6 +85,8 @@ class Pool {
   void set_threads(int count) {
     const std::lock_guard<std::mutex> lock(mutex_);
     threads_.store(count);
+    started_.store(std::min(started_.load(std::memory_order_relaxed), count - 1),
+                   std::memory_order_relaxed);
     // Workers that are too many leave when they wake.
     wake_.notify_all();
   }
@@ -96,7 +98,7 @@ class Pool {
   // a worker that comes late cannot take a piece of a job that is over.
   static constexpr uint64_t kPieceMask = 0xffffffffu;
 
-  void start_workers(int wanted);
+  void start_workers();
   void work(int index);
   void take_pieces();
   bool may_spin() const { return threads() <= cores_; }
@@ -121,7 +123,9 @@ class Pool {
   std::atomic<int> sleeping_{0};
   std::atomic<bool> caller_sleeps_{false};
   std::vector<bool> alive_;  // by worker
-  std::atomic<int> workers_{0};
+  // Workers 0 to started_ - 1 are alive and stay: fewer than threads_. Those beyond, which may take
+  // their time to leave, do not count.
+  std::atomic<int> started_{0};
 };
 
 void Pool::take_pieces() {
@@ -160,16 +164,16 @@ void Pool::work(int index) {
     sleeping_.fetch_sub(1, std::memory_order_relaxed);
     if (too_many()) {
       alive_[static_cast<size_t>(index)] = false;
-      workers_.fetch_sub(1, std::memory_order_relaxed);
       return;
     }
   }
 }
 
-void Pool::start_workers(int wanted) {
-  if (workers_.load(std::memory_order_relaxed) >= wanted) return;
+void Pool::start_workers() {
+  if (started_.load(std::memory_order_relaxed) >= threads() - 1) return;
   const std::lock_guard<std::mutex> lock(mutex_);
   const BlockedSignals blocked;
+  const int wanted = threads() - 1;
   for (int index = 0; index < wanted; ++index) {
     const auto slot = static_cast<size_t>(index);
     if (slot == alive_.size()) alive_.push_back(false);
@@ -181,8 +185,8 @@ void Pool::start_workers(int wanted) {
       return;  // The system has no more threads: those there are do the work.
     }
     alive_[slot] = true;
-    workers_.fetch_add(1, std::memory_order_relaxed);
   }
+  started_.store(wanted, std::memory_order_relaxed);
 }
 
 void Pool::run(int64_t count, int64_t piece, const Body& body) {
@@ -191,7 +195,7 @@ void Pool::run(int64_t count, int64_t piece, const Body& body) {
   if (!job.owns_lock()) return body(0, count);
   const int64_t pieces = (count + piece - 1) / piece;
   const int64_t helpers = std::min<int64_t>(threads(), pieces) - 1;
-  start_workers(threads() - 1);
+  start_workers();
   body_ = &body;
   count_ = count;
   piece_ = piece;

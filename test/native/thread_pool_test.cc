@@ -27,6 +27,24 @@ using cpu::set_num_threads;
 
 namespace {
 
+// Each of `threads` threads comes to the same job.
+void expect_all_present(int threads) {
+  std::mutex mutex;
+  std::condition_variable all_here;
+  std::set<std::thread::id> present;
+  bool complete = false;
+  parallel_for(threads, 1, [&](int64_t, int64_t) {
+    std::unique_lock<std::mutex> lock(mutex);
+    present.insert(std::this_thread::get_id());
+    if (static_cast<int>(present.size()) == threads) complete = true;
+    all_here.notify_all();
+    // Bounded, so that a pool with too few threads fails instead of hanging.
+    all_here.wait_for(lock, std::chrono::seconds(20), [&] { return complete; });
+  });
+  EXPECT(complete, shown(present.size()) + " of " + shown(threads));
+  EXPECT(present.count(std::this_thread::get_id()) == 1, "the caller did not take part");
+}
+
 #if defined(__unix__) || defined(__APPLE__)
 // The exit code of a forked child that ends with `body`'s result.
 int in_child(const std::function<int()>& body) {
@@ -106,20 +124,19 @@ TEST("an empty or negative range calls nothing") {
 TEST("as many threads as asked for work at the same time, the caller among them") {
   for (const int threads : {2, 4, 7, 3}) {
     set_num_threads(threads);
-    std::mutex mutex;
-    std::condition_variable all_here;
-    std::set<std::thread::id> present;
-    bool complete = false;
-    parallel_for(threads, 1, [&](int64_t, int64_t) {
-      std::unique_lock<std::mutex> lock(mutex);
-      present.insert(std::this_thread::get_id());
-      if (static_cast<int>(present.size()) == threads) complete = true;
-      all_here.notify_all();
-      // Bounded, so that a pool with too few threads fails instead of hanging.
-      all_here.wait_for(lock, std::chrono::seconds(20), [&] { return complete; });
-    });
-    EXPECT(complete, shown(present.size()) + " of " + shown(threads));
-    EXPECT(present.count(std::this_thread::get_id()) == 1, "the caller did not take part");
+    expect_all_present(threads);
+  }
+}
+
+TEST("workers that are still leaving do not stand for those asked for") {
+  for (int round = 0; round < 300; ++round) {
+    set_num_threads(7);
+    expect_all_present(7);
+    set_num_threads(1);
+    // Some of the six have left by now, others have not woken yet.
+    std::this_thread::sleep_for(std::chrono::microseconds(round % 50));
+    set_num_threads(4);
+    expect_all_present(4);
   }
 }
 
