@@ -1,24 +1,15 @@
 // Loading a DistilBERT base (268 MB in float32) whose file is in the page cache: time, and how much
 // the process grows. Each load is a process of its own. MIXPREC_BENCH_REPEATS: how many.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { memory } from "./support/memory.mjs";
 import { median, printTable, save } from "./support/report.mjs";
 import { DistilBertForSequenceClassification, zeros } from "mixprec";
 
 const megabytes = (bytes) => bytes / 1e6;
-
-/** A field of /proc/self/status in bytes; without such a file the process's resident set. */
-function memory(field) {
-  try {
-    const text = readFileSync("/proc/self/status", "utf8");
-    return 1024 * Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(text)[1]);
-  } catch {
-    return process.memoryUsage.rss();
-  }
-}
 
 async function loadOnce(directory, dtype) {
   zeros([4]).dispose();

@@ -68,10 +68,11 @@ list(GET MIXPREC_CUDA_ARCHITECTURES 0 oldest)
 list(APPEND cuda_flags "--generate-code=arch=compute_${oldest},code=compute_${oldest}")
 # A kernel that spills registers fails the build, but for these sources where they are compiled for
 # architectures of which nothing is tuned yet: ptxas 13.0 spills there a few words around divisions
-# of 64 bits, and in the largest tile of float32.
+# of 64 bits, which is to index tensors of any strides, and in the largest tile of float32.
 list(APPEND cuda_flags -Xptxas=-warn-spills)
 if(MIXPREC_CUDA_ARCHITECTURES MATCHES "1[0-9][0-9]")
-  set(spilling finish gemv mma_sm80_float32)
+  set(spilling
+    binary copy finish gemv mma_sm80_float32 reduce select simt unary wide_range)
 endif()
 foreach(source IN LISTS cuda_sources)
   get_filename_component(name ${source} NAME_WE)
