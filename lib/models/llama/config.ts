@@ -129,15 +129,17 @@ function flagOf(json: Json, key: string, file: string): boolean | undefined {
   return failConfig(file, `expected ${key} to be true or false, got ${JSON.stringify(value)}`);
 }
 
-function readScaling(json: Json, file: string): RopeScaling | null {
-  const given = json.rope_scaling ?? null;
-  if (given === null) return null;
-  if (typeof given !== "object" || Array.isArray(given)) {
-    return failConfig(file, `expected rope_scaling to be an object, got ${JSON.stringify(given)}`);
-  }
-  const scaling = given as Json;
+/** An object of config.json; null where it is left out. */
+function objectOf(json: Json, key: string, file: string): Json | null {
+  const value = json[key] ?? null;
+  if (typeof value === "object" && !Array.isArray(value)) return value as Json | null;
+  return failConfig(file, `expected ${key} to be an object, got ${JSON.stringify(value)}`);
+}
+
+function readScaling(scaling: Json, file: string): RopeScaling | null {
   const kind = scaling.rope_type ?? scaling.type;
-  if (kind === "default") return null;
+  const others = Object.keys(scaling).filter((key) => key !== "rope_theta");
+  if (kind === "default" || others.length === 0) return null;
   const positive = (key: string): number => {
     const value = scaling[key];
     if (typeof value === "number" && value > 0 && Number.isFinite(value)) return value;
@@ -187,6 +189,11 @@ export function fromHuggingFace(json: Json, file: string): LlamaConfig {
   }
   const modelType = json.model_type as LlamaModelType;
   const number = (key: string): number | undefined => numberOf(json, key, file);
+  // Newer files have rope_parameters for rope_scaling and rope_theta.
+  const rope = objectOf(json, "rope_parameters", file) ?? {
+    ...objectOf(json, "rope_scaling", file),
+    rope_theta: json.rope_theta,
+  };
   const attentionBias = flagOf(json, "attention_bias", file);
   const config: Partial<LlamaConfig> = {
     modelType,
@@ -199,8 +206,8 @@ export function fromHuggingFace(json: Json, file: string): LlamaConfig {
     headDim: number("head_dim"),
     maxPositionEmbeddings: number("max_position_embeddings"),
     rmsNormEps: number("rms_norm_eps") ?? 1e-6,
-    ropeTheta: number("rope_theta"),
-    ropeScaling: readScaling(json, file),
+    ropeTheta: numberOf(rope, "rope_theta", file),
+    ropeScaling: readScaling(rope, file),
     slidingWindow: readWindow(json, modelType, file),
     qkvBias: modelType === "qwen2" || (modelType === "llama" && attentionBias === true),
     outputBias: modelType === "llama" && attentionBias === true,

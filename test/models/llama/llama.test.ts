@@ -19,6 +19,8 @@ const { LlamaForCausalLM } = mp;
 
 const GOLDEN = fileURLToPath(new URL("../../golden/llama/", import.meta.url));
 const KINDS = ["llama", "grouped", "llama3", "linear", "dynamic", "mistral", "qwen2"];
+/** Where config.json does not say. */
+const LLAMA_THETA = 10000;
 const TOLERANCE: Tolerance = { relative: 1e-5, absolute: 1e-5 };
 
 interface Expected {
@@ -111,11 +113,25 @@ describe("LlamaForCausalLM", () => {
     );
   });
 
+  it("reads rope_parameters, which newer files have for rope_scaling and rope_theta", async () => {
+    const { rope_scaling, rope_theta, ...rest } = await configOf("llama3");
+    expect(rope_theta).not.toBe(LLAMA_THETA);
+    const rope_parameters = { ...(rope_scaling as object), rope_theta };
+    using older = LlamaForCausalLM.fromConfig({ ...rest, rope_scaling, rope_theta });
+    using newer = LlamaForCausalLM.fromConfig({ ...rest, rope_parameters });
+    expect(older.config.ropeScaling?.kind).toBe("llama3");
+    expect(newer.config).toEqual(older.config);
+    const plain = { ...rest, rope_parameters: { rope_type: "default", rope_theta: 500 } };
+    using unscaled = LlamaForCausalLM.fromConfig(plain);
+    expect(unscaled.config).toMatchObject({ ropeScaling: null, ropeTheta: 500 });
+  });
+
   const refused: readonly [string, Record<string, unknown>, RegExp][] = [
     ["another model", { model_type: "gpt2" }, /model_type "llama" or "mistral" or "qwen2"/],
     ["another activation", { hidden_act: "gelu" }, /hidden_act "silu" or "swish", got "gelu"/],
     ["another scaling", { rope_scaling: { type: "yarn", factor: 2 } }, /got "yarn"/],
     ["a scaling without factor", { rope_scaling: { type: "linear" } }, /factor above 0/],
+    ["rope_parameters of no object", { rope_parameters: 3 }, /rope_parameters to be an object/],
     ["heads that do not fit", { num_key_value_heads: 3 }, /numKeyValueHeads to divide/],
     ["quantized weights", { quantization_config: { bits: 4 } }, /quantization_config/],
     ["a text for a number", { hidden_size: "16" }, /hidden_size to be a number/],
