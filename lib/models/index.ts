@@ -12,6 +12,8 @@ export { DistilBertForSequenceClassification, DistilBertModel } from "./distilbe
 export { DISTILBERT_BASE } from "./distilbert-config.js";
 export type { DistilBertConfig } from "./distilbert-config.js";
 export type { EncoderFacts } from "./encoder.js";
+export { LlamaForCausalLM } from "./llama/index.js";
+export type { CausalInputs, CausalOutput, LlamaConfig, RopeScaling } from "./llama/index.js";
 export { resolvePretrained } from "./model-files.js";
 export type { ModelFiles } from "./model-files.js";
 export type { BodyOptions, LoadReport, Mismatch, PretrainedOptions } from "./pretrained.js";
