@@ -250,21 +250,38 @@ inline const Tensor* master_of(const Tensor* masters, const Tensor* params, int6
   return masters != nullptr && masters[i].data != params[i].data ? &masters[i] : nullptr;
 }
 
-// A call of adam_step. Lists have `n` tensors; those that the call lacks are null.
-struct AdamCall {
+// What calls of optimizer steps have in common. Lists have `n` tensors; those that the call lacks
+// are null.
+template <class Group>
+struct OptimCall {
   int64_t n;
   const Tensor* params;
   const Tensor* grads;
-  const Tensor* exp_avgs;
-  const Tensor* exp_avg_sqs;
   const Tensor* steps;
-  const Tensor* max_exp_avg_sqs;
   const Tensor* masters;
   const Tensor* grad_scale;
   const Tensor* found_inf;
-  std::vector<AdamGroup> groups;  // one to a parameter
+  std::vector<Group> groups;  // one to a parameter
 
-  explicit AdamCall(const OpCall& call) : n(call.int_attr(0)) {
+ protected:
+  explicit OptimCall(const OpCall& call) : n(call.int_attr(0)) {}
+
+  // What follows the optimizer's own lists: flags 2 to 4 say what of it is there.
+  void read_rest(const OpCall& call, OptimInputs& inputs) {
+    masters = inputs.list(call.flag(2));
+    grad_scale = inputs.scalar(call.flag(3));
+    found_inf = inputs.scalar(call.flag(4));
+    groups = read_optim_groups<Group>(call, 5, n);
+  }
+};
+
+// A call of adam_step.
+struct AdamCall : OptimCall<AdamGroup> {
+  const Tensor* exp_avgs;
+  const Tensor* exp_avg_sqs;
+  const Tensor* max_exp_avg_sqs;
+
+  explicit AdamCall(const OpCall& call) : OptimCall(call) {
     OptimInputs inputs(call, n);
     params = inputs.list(true);
     grads = inputs.list(true);
@@ -272,37 +289,23 @@ struct AdamCall {
     exp_avg_sqs = inputs.list(true);
     steps = inputs.list(true);
     max_exp_avg_sqs = inputs.list(call.flag(1));
-    masters = inputs.list(call.flag(2));
-    grad_scale = inputs.scalar(call.flag(3));
-    found_inf = inputs.scalar(call.flag(4));
-    groups = read_optim_groups<AdamGroup>(call, 5, n);
+    read_rest(call, inputs);
     check_optim_lists(params, n, {grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, masters}, steps);
   }
 };
 
 // A call of sgd_step.
-struct SgdCall {
-  int64_t n;
+struct SgdCall : OptimCall<SgdGroup> {
   bool has_momentum;
-  const Tensor* params;
-  const Tensor* grads;
   const Tensor* buffers;
-  const Tensor* steps;
-  const Tensor* masters;
-  const Tensor* grad_scale;
-  const Tensor* found_inf;
-  std::vector<SgdGroup> groups;  // one to a parameter
 
-  explicit SgdCall(const OpCall& call) : n(call.int_attr(0)), has_momentum(call.flag(1)) {
+  explicit SgdCall(const OpCall& call) : OptimCall(call), has_momentum(call.flag(1)) {
     OptimInputs inputs(call, n);
     params = inputs.list(true);
     grads = inputs.list(true);
     buffers = inputs.list(has_momentum);
     steps = inputs.list(has_momentum);
-    masters = inputs.list(call.flag(2));
-    grad_scale = inputs.scalar(call.flag(3));
-    found_inf = inputs.scalar(call.flag(4));
-    groups = read_optim_groups<SgdGroup>(call, 5, n);
+    read_rest(call, inputs);
     check_optim_lists(params, n, {grads, buffers, masters}, steps);
   }
 };
