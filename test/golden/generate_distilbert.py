@@ -2,19 +2,17 @@
 
     python3 test/golden/generate_distilbert.py
 
-The directory has config.json and model.safetensors (float64), written here byte by byte so that the
-library reads a file it has not written itself, and expected.json {"torch", "ids", "mask", "labels",
-"logits", "loss", "grads"}: tensors as in case.py, gradients by name. No dropout.
+The directory has config.json, model.safetensors (float64) and expected.json {"torch", "ids", "mask",
+"labels", "logits", "loss", "grads"}: tensors as in case.py, gradients by name. No dropout.
 """
 
-import json
 import os
-import struct
 import sys
 
 import torch
 
 from case import HERE, Random, encode
+from model_directory import write_model
 
 sys.path.insert(0, os.path.join(HERE, "..", "..", "bench", "rivals"))
 from distilbert import Config, DistilBertForSequenceClassification  # noqa: E402
@@ -31,20 +29,6 @@ TINY = Config(
     seq_classif_dropout=0.0,
     num_labels=3,
 )
-
-
-DTYPES = {torch.float64: "F64", torch.float32: "F32"}
-
-
-def safetensors(tensors):
-    header, data = {"__metadata__": {"format": "pt"}}, b""
-    for name, tensor in tensors.items():
-        part = tensor.detach().contiguous().numpy().tobytes()
-        offsets = [len(data), len(data) + len(part)]
-        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
-        data += part
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data
 
 
 def config_json(config):
@@ -77,16 +61,7 @@ def main():
         "loss": encode(loss),
         "grads": {name: encode(p.grad) for name, p in model.named_parameters()},
     }
-    folder = os.path.join(HERE, "distilbert")
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "model.safetensors"), "wb") as file:
-        file.write(safetensors(model.state_dict()))
-    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
-        json.dump(config_json(TINY), file, indent=2)
-        file.write("\n")
-    with open(os.path.join(folder, "expected.json"), "w", encoding="utf-8") as file:
-        json.dump(expected, file, separators=(",", ":"))
-        file.write("\n")
+    write_model("distilbert", config_json(TINY), model.state_dict(), expected)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,15 @@
 
     python3 test/golden/generate_encoders.py
 
-As generate_distilbert.py, whose writer of safetensors is used; the weights are float32, and torch
-computes in float64 from them. expected.json has "types" (token types) besides.
+As generate_distilbert.py; the weights are float32, and torch computes in float64 from them.
+expected.json has "types" (token types) besides.
 """
-
-import json
-import os
 
 import torch
 
-from case import HERE, Random, encode
+from case import Random, encode
 from encoders import Config, ForSequenceClassification
-from generate_distilbert import safetensors
+from model_directory import write_model
 
 SIZES = {
     "vocab_size": 13,
@@ -84,16 +81,7 @@ def generate(name, config):
         "loss": encode(loss),
         "grads": {key: encode(p.grad) for key, p in model.named_parameters()},
     }
-    folder = os.path.join(HERE, name)
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "model.safetensors"), "wb") as file:
-        file.write(safetensors(weights))
-    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
-        json.dump(config_json(config), file, indent=2)
-        file.write("\n")
-    with open(os.path.join(folder, "expected.json"), "w", encoding="utf-8") as file:
-        json.dump(expected, file, separators=(",", ":"))
-        file.write("\n")
+    write_model(name, config_json(config), weights, expected)
 
 
 def main():

@@ -8,15 +8,14 @@ greedy continuation of the first row gives. The model is written after transform
 in float64.
 """
 
-import json
 import math
 import os
 
 import torch
 import torch.nn.functional as F
 
-from case import HERE, Random, encode
-from generate_distilbert import safetensors
+from case import Random, encode
+from model_directory import write_model
 
 BASE = {
     "model_type": "llama",
@@ -177,16 +176,7 @@ def write(name, change):
         "grads": {key: encode(weight.grad) for key, weight in weights.items()},
         "greedy": greedy[0].tolist(),
     }
-    folder = os.path.join(HERE, "llama", name)
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "model.safetensors"), "wb") as file:
-        file.write(safetensors(weights))
-    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
-        json.dump(config, file, indent=2)
-        file.write("\n")
-    with open(os.path.join(folder, "expected.json"), "w", encoding="utf-8") as file:
-        json.dump(expected, file, separators=(",", ":"))
-        file.write("\n")
+    write_model(os.path.join("llama", name), config, weights, expected)
 
 
 def main():
