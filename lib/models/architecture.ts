@@ -6,7 +6,7 @@ import type { Module } from "../nn/index.js";
 import { ArgumentError } from "../errors.js";
 import type { SequenceClassifier } from "./classifier.js";
 import type { ClassifierConfig } from "./classifier-config.js";
-import { initialize, type Placement } from "./encoder.js";
+import { initialize, type InitializerOptions, type Placement } from "./encoder.js";
 import {
   BODY_OPTIONS,
   dtypeOf,
@@ -15,6 +15,8 @@ import {
   PRETRAINED_OPTIONS,
   readPretrained,
   type BodyOptions,
+  type KeyMapping,
+  type LoadReport,
   type Pretrained,
   type PretrainedOptions,
 } from "./pretrained.js";
@@ -100,6 +102,31 @@ export async function loadClassifier<C extends EncoderConfig, M extends Sequence
   return loadFound(architecture, await readPretrained(source, hubOptionsOf(options)), options);
 }
 
+/** What {@link loadModel} has to know of a kind of model. */
+export interface Loading<C extends InitializerOptions, M extends Module> {
+  /** Throws CheckpointError where config.json is of another kind, or asks for too much. */
+  readConfig(json: Record<string, unknown>, file: string): C;
+  create(config: C, placement: Placement): M;
+  mappingOf(config: C): KeyMapping;
+}
+
+/** Finds and loads a model that is not a classifier, and tells what did not fit. */
+export async function loadModel<C extends InitializerOptions, M extends Module>(
+  loading: Loading<C, M>,
+  source: string,
+  options: BodyOptions,
+): Promise<{ model: M; report: LoadReport }> {
+  checkOptions("fromPretrained", options, BODY_OPTIONS);
+  const found = await readPretrained(source, hubOptionsOf(options));
+  const { dtype = dtypeOf(found), device } = options;
+  const config = loading.readConfig(found.config, found.configFile);
+  const model = withoutInitialization(() => loading.create(config, { dtype, device }));
+  const report = await loadInto(model, found, loading.mappingOf(config), (drawn) => {
+    initialize(drawn, config);
+  });
+  return { model, report };
+}
+
 /** Finds and loads the body of a model. */
 export async function loadBody<C extends EncoderConfig, M extends Module>(
   architecture: Pick<Architecture<C, SequenceClassifier<C>>, "prefix" | "readConfig">,
@@ -107,17 +134,13 @@ export async function loadBody<C extends EncoderConfig, M extends Module>(
   source: string,
   options: BodyOptions,
 ): Promise<M> {
-  checkOptions("fromPretrained", options, BODY_OPTIONS);
-  const found = await readPretrained(source, hubOptionsOf(options));
-  const { dtype = dtypeOf(found), device } = options;
-  const config = architecture.readConfig(found.config, found.configFile);
-  const model = withoutInitialization(() => create(config, { dtype, device }));
-  const mapping = {
-    namesOf: (key: string) => bodyNames(architecture.prefix, key),
-    isOptional: isPooler,
+  const loading: Loading<C, M> = {
+    readConfig: (json, file) => architecture.readConfig(json, file),
+    create,
+    mappingOf: () => ({
+      namesOf: (key) => bodyNames(architecture.prefix, key),
+      isOptional: isPooler,
+    }),
   };
-  await loadInto(model, found, mapping, (drawn) => {
-    initialize(drawn, config);
-  });
-  return model;
+  return (await loadModel(loading, source, options)).model;
 }

@@ -5,13 +5,12 @@ import { ACTIVATIONS } from "./activation.js";
 import { ArgumentError, describe } from "../errors.js";
 import {
   checkHeads,
-  checkKey,
   completeWith,
   readConfig,
   writeConfig,
   type ClassifierConfig,
-  type NumberRule,
 } from "./classifier-config.js";
+import { checkKey, type NumberRule } from "./config-numbers.js";
 
 /** What a BERT or RoBERTa for sequence classification is made of. */
 export interface BertConfig extends ClassifierConfig {

@@ -1,8 +1,15 @@
 // What the configurations of all classifiers have in common: the keys of Hugging Face's config.json
-// for classes, and how keys are checked, read and written.
+// for classes.
 
-import { checkOptions } from "../core/options.js";
-import { ArgumentError, CheckpointError, describe } from "../errors.js";
+import { ArgumentError, describe } from "../errors.js";
+import {
+  completeFile,
+  completeNumbers,
+  readNumbers,
+  writeNumbers,
+  type NumberRule,
+  type NumberRules,
+} from "./config-numbers.js";
 
 /** How labels and loss go together; Hugging Face's names. */
 export type ProblemType =
@@ -25,26 +32,6 @@ export interface ClassifierConfig {
 
 type Json = Record<string, unknown>;
 
-/** One number of a configuration: its key in config.json, and what it may be. */
-export interface NumberRule {
-  readonly key: string;
-  readonly kind: "size" | "id" | "probability" | "spread";
-  /** Whether config.json may say null for it. */
-  readonly nullable?: boolean;
-}
-
-const KINDS: Readonly<
-  Record<NumberRule["kind"], { what: string; fits: (value: number) => boolean }>
-> = {
-  size: { what: "a whole number above 0", fits: (n) => Number.isSafeInteger(n) && n > 0 },
-  id: { what: "a whole number from 0 up", fits: (n) => Number.isSafeInteger(n) && n >= 0 },
-  probability: { what: "from 0 to 1", fits: (n) => n >= 0 && n <= 1 },
-  spread: { what: "a number from 0 up", fits: (n) => Number.isFinite(n) && n >= 0 },
-};
-
-/** The rules of a configuration's numbers, by property. */
-export type NumberRules = Readonly<Record<string, NumberRule>>;
-
 /**
  * Fills what is left out from `base` and checks it all.
  * @param op what errors call the model
@@ -56,19 +43,11 @@ export function completeWith<C extends ClassifierConfig>(
   config: Partial<C>,
   rules: NumberRules,
 ): C {
-  checkOptions(op, config, Object.keys(base));
-  const given = Object.entries(config).filter(([, value]) => value !== undefined);
-  const complete = { ...base, ...Object.fromEntries(given) };
+  const all = { ...rules, numLabels: { key: "num_labels", kind: "size" } satisfies NumberRule };
+  const complete = completeNumbers(op, base, config, all);
   const fail = (what: string, got: unknown): never => {
     throw new ArgumentError(`${op}: expected ${what}, got ${describe(got)}`, { op });
   };
-  const all = { ...rules, numLabels: { key: "num_labels", kind: "size" } satisfies NumberRule };
-  for (const [property, rule] of Object.entries<NumberRule>(all)) {
-    const value = (complete as unknown as Json)[property];
-    if (value === null && rule.nullable === true) continue;
-    const { what, fits } = KINDS[rule.kind];
-    if (typeof value !== "number" || !fits(value)) fail(`${property} to be ${what}`, value);
-  }
   const { labelNames, numLabels, problemType } = complete;
   if (labelNames !== null) {
     const names: readonly unknown[] = Array.isArray(labelNames) ? labelNames : [];
@@ -91,19 +70,6 @@ export function checkHeads(op: string, heads: [string, number], width: [string, 
       String(width[1]),
     { op },
   );
-}
-
-/** Throws the CheckpointError of a config.json that cannot be used. */
-export function failConfig(file: string, message: string, cause?: unknown): never {
-  throw new CheckpointError(`${file}: ${message}`, { op: "fromPretrained", cause });
-}
-
-/** Throws CheckpointError unless a key of config.json is absent or one of these values. */
-export function checkKey(json: Json, key: string, allowed: readonly unknown[], file: string): void {
-  const value = json[key];
-  if (value === undefined || allowed.includes(value)) return;
-  const listed = allowed.map((one) => JSON.stringify(one)).join(" or ");
-  failConfig(file, `expected ${key} ${listed}, got ${JSON.stringify(value)}`);
 }
 
 function readLabels(json: Json): Partial<ClassifierConfig> {
@@ -135,30 +101,15 @@ export function readConfig<C extends ClassifierConfig>(
   rules: NumberRules,
   complete: (config: Partial<C>) => C,
 ): C {
-  const config: Json = {};
-  for (const [property, { key, nullable }] of Object.entries(rules)) {
-    const value = json[key];
-    if (value === undefined) continue;
-    if (typeof value !== "number" && !(value === null && nullable === true)) {
-      failConfig(file, `expected ${key} to be a number, got ${JSON.stringify(value)}`);
-    }
-    config[property] = value;
-  }
+  const numbers = readNumbers(json, file, rules);
   const problemType = json.problem_type ?? null;
-  try {
-    return complete({ ...config, ...readLabels(json), problemType } as Partial<C>);
-  } catch (cause) {
-    if (!(cause instanceof ArgumentError)) throw cause;
-    return failConfig(file, cause.message, cause);
-  }
+  const config = { ...numbers, ...readLabels(json), problemType };
+  return completeFile(file, config as Partial<C>, complete);
 }
 
 /** Numbers and classes as config.json has them. */
 export function writeConfig(config: ClassifierConfig, rules: NumberRules): Json {
-  const json: Json = {};
-  for (const [property, { key }] of Object.entries(rules)) {
-    json[key] = (config as unknown as Json)[property];
-  }
+  const json = writeNumbers(config, rules);
   const names =
     config.labelNames ?? Array.from({ length: config.numLabels }, (_, id) => `LABEL_${id}`);
   json.id2label = Object.fromEntries(names.map((name, id) => [String(id), name]));

@@ -2,14 +2,12 @@
 
 import {
   checkHeads,
-  checkKey,
   completeWith,
-  failConfig,
   readConfig,
   writeConfig,
   type ClassifierConfig,
-  type NumberRule,
 } from "./classifier-config.js";
+import { checkKey, failConfig, type NumberRule } from "./config-numbers.js";
 
 /** What a DistilBERT for sequence classification is made of. */
 export interface DistilBertConfig extends ClassifierConfig {

@@ -106,14 +106,22 @@ export function droppedAndAdded(
   return add(dropout.forward(layer.forward(x)), residual);
 }
 
+/** What new weights are drawn by. */
+export interface InitializerOptions {
+  /** Standard deviation. */
+  readonly initializerRange: number;
+  /** The token whose embedding is 0. */
+  readonly padTokenId?: number;
+}
+
 /** Draws weights as Hugging Face does: normal, biases 0, norms 1 and 0, no padding embedding. */
 export function initialize(
   parameters: Iterable<readonly [name: string, parameter: Tensor]>,
-  { initializerRange, padTokenId }: { initializerRange: number; padTokenId: number },
+  { initializerRange, padTokenId = Infinity }: InitializerOptions,
 ): void {
   noGrad(() => {
     for (const [name, parameter] of parameters) {
-      if (/LayerNorm|layer_norm/.test(name)) fill(parameter, name.endsWith("weight") ? 1 : 0);
+      if (/norm/i.test(name)) fill(parameter, name.endsWith("weight") ? 1 : 0);
       else if (name.endsWith("bias")) fill(parameter, 0);
       else init.normal(parameter, { mean: 0, std: initializerRange });
       if (name.endsWith("word_embeddings.weight") && padTokenId < parameter.shape[0]!) {

@@ -147,6 +147,8 @@ export interface KeyMapping {
   namesOf(key: string): readonly string[];
   /** Whether it may be drawn anew. */
   isOptional(key: string): boolean;
+  /** Whether a tensor of the file is none of the model's weights, since it follows from them. */
+  isDerived?(name: string): boolean;
   /** Whether one of another shape may be drawn anew, too. */
   readonly ignoreMismatchedSizes?: boolean;
 }
@@ -210,7 +212,9 @@ function matchWeights(
   }
   const more = faults.length > 5 ? ` and ${faults.length - 5} more faults` : "";
   if (faults.length > 0) fail(weightsFile, `${faults.slice(0, 5).join(", ")}${more}`);
-  const unexpectedKeys = [...present.keys()].filter((name) => !used.has(name) && !isLeftOver(name));
+  const unexpectedKeys = [...present.keys()].filter(
+    (name) => !used.has(name) && !isLeftOver(name) && mapping.isDerived?.(name) !== true,
+  );
   return { targets, missingKeys, unexpectedKeys, mismatchedKeys };
 }
 

@@ -2,7 +2,7 @@
 
 import { checkOptions } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
-import { add, gelu, linear, relu, type FusedLinearOptions } from "../ops/index.js";
+import { add, gelu, linear, mul, relu, silu, type FusedLinearOptions } from "../ops/index.js";
 import { checkCount } from "./checks.js";
 import * as init from "./init.js";
 import { Module } from "./module.js";
@@ -66,20 +66,24 @@ export function markTransparent(forward: object, layer: Module): void {
   if (layer.forward === Linear.prototype.forward) transparent.add(forward);
 }
 
+const ACTIVATIONS = { relu, gelu: (x: Tensor) => gelu(x), silu };
+
 /**
- * What `layer` makes of `x`, then an activation and a residual connection: in one product, unless
- * the layer was given another `forward`, which need not know of them.
+ * What `layer` makes of `x`, then an activation, a factor and a residual connection: in one product,
+ * unless the layer was given another `forward`, which need not know of them.
  */
 export function forwardFinished(
   layer: Linear,
   x: Tensor,
-  { activation, residual }: { activation?: "relu" | "gelu"; residual?: Tensor },
+  finish: { activation?: keyof typeof ACTIVATIONS; multiplier?: Tensor; residual?: Tensor },
 ): Tensor {
   const { forward } = layer as { readonly forward: object };
   if (forward === Linear.prototype.forward || transparent.has(forward)) {
-    return layer.forward(x, { activation, residual });
+    return layer.forward(x, finish);
   }
+  const { activation, multiplier, residual } = finish;
   let y = layer.forward(x);
-  if (activation !== undefined) y = activation === "relu" ? relu(y) : gelu(y);
+  if (activation !== undefined) y = ACTIVATIONS[activation](y);
+  if (multiplier !== undefined) y = mul(y, multiplier);
   return residual === undefined ? y : add(y, residual);
 }

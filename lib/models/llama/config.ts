@@ -3,7 +3,15 @@
 
 import { checkOptions } from "../../core/options.js";
 import { ArgumentError, describe } from "../../errors.js";
-import { checkKey, failConfig } from "../classifier-config.js";
+import {
+  checkKey,
+  completeFile,
+  completeNumbers,
+  failConfig,
+  readNumbers,
+  writeNumbers,
+  type NumberRules,
+} from "../config-numbers.js";
 import type { RopeScaling } from "./rope.js";
 
 /** The kinds of model, as `model_type` names them. */
@@ -68,16 +76,23 @@ function fail(what: string, got: unknown): never {
   throw new ArgumentError(`${OP}: expected ${what}, got ${describe(got)}`, { op: OP });
 }
 
-const SIZES = [
-  "vocabSize",
-  "hiddenSize",
-  "intermediateSize",
-  "numHiddenLayers",
-  "numAttentionHeads",
-  "numKeyValueHeads",
-  "headDim",
-  "maxPositionEmbeddings",
-] as const;
+// Of the window not every kind of model has a key.
+const RULES = {
+  vocabSize: { key: "vocab_size", kind: "size" },
+  hiddenSize: { key: "hidden_size", kind: "size" },
+  intermediateSize: { key: "intermediate_size", kind: "size" },
+  numHiddenLayers: { key: "num_hidden_layers", kind: "size" },
+  numAttentionHeads: { key: "num_attention_heads", kind: "size" },
+  numKeyValueHeads: { key: "num_key_value_heads", kind: "size" },
+  headDim: { key: "head_dim", kind: "size" },
+  maxPositionEmbeddings: { key: "max_position_embeddings", kind: "size" },
+  rmsNormEps: { key: "rms_norm_eps", kind: "spread" },
+  ropeTheta: { key: "rope_theta", kind: "spread" },
+  initializerRange: { key: "initializer_range", kind: "spread" },
+} as const satisfies NumberRules;
+const WINDOW = {
+  slidingWindow: { key: "sliding_window", kind: "size", nullable: true },
+} as const satisfies NumberRules;
 
 /**
  * Fills what is left out: heads of keys and values and their width from the rest, all else with
@@ -86,14 +101,14 @@ const SIZES = [
  */
 export function completeConfig(given: Partial<LlamaConfig>): LlamaConfig {
   checkOptions(OP, given, Object.keys(LLAMA_7B));
-  const entries = Object.entries<unknown>(given).filter(([, value]) => value !== undefined);
-  const config: LlamaConfig = { ...LLAMA_7B, ...Object.fromEntries(entries) };
-  if (given.numKeyValueHeads === undefined) config.numKeyValueHeads = config.numAttentionHeads;
-  if (given.headDim === undefined) config.headDim = config.hiddenSize / config.numAttentionHeads;
-  for (const name of SIZES) {
-    const value = config[name];
-    if (!Number.isSafeInteger(value) || value < 1) fail(`${name} a whole number above 0`, value);
-  }
+  const { numAttentionHeads = LLAMA_7B.numAttentionHeads, hiddenSize = LLAMA_7B.hiddenSize } =
+    given;
+  const base = {
+    ...LLAMA_7B,
+    numKeyValueHeads: numAttentionHeads,
+    headDim: hiddenSize / numAttentionHeads,
+  };
+  const config = completeNumbers(OP, base, given, { ...RULES, ...WINDOW });
   if (config.headDim % 2 !== 0) fail("headDim to be even", config.headDim);
   if (config.numAttentionHeads % config.numKeyValueHeads !== 0) {
     fail(
@@ -101,26 +116,10 @@ export function completeConfig(given: Partial<LlamaConfig>): LlamaConfig {
       config.numKeyValueHeads,
     );
   }
-  const { slidingWindow } = config;
-  if (slidingWindow !== null && !(Number.isSafeInteger(slidingWindow) && slidingWindow > 0)) {
-    fail("slidingWindow to be null or a whole number above 0", slidingWindow);
-  }
-  for (const name of ["rmsNormEps", "ropeTheta", "initializerRange"] as const) {
-    if (!(config[name] >= 0 && Number.isFinite(config[name]))) {
-      fail(`${name} a number from 0 up`, config[name]);
-    }
-  }
   return config;
 }
 
 type Json = Record<string, unknown>;
-
-function numberOf(json: Json, key: string, file: string): number | undefined {
-  const value = json[key];
-  if (value === undefined || value === null) return undefined;
-  if (typeof value === "number") return value;
-  return failConfig(file, `expected ${key} to be a number, got ${JSON.stringify(value)}`);
-}
 
 function flagOf(json: Json, key: string, file: string): boolean | undefined {
   const value = json[key];
@@ -173,7 +172,7 @@ function readWindow(json: Json, modelType: LlamaModelType, file: string): number
     if (flagOf(json, "use_sliding_window", file) !== true) return null;
     return failConfig(file, "use_sliding_window true is not supported for qwen2");
   }
-  return numberOf(json, "sliding_window", file) ?? null;
+  return (readNumbers(json, file, WINDOW).slidingWindow ?? null) as number | null;
 }
 
 /**
@@ -188,39 +187,28 @@ export function fromHuggingFace(json: Json, file: string): LlamaConfig {
     failConfig(file, "quantization_config: quantized weights cannot be read as they are");
   }
   const modelType = json.model_type as LlamaModelType;
-  const number = (key: string): number | undefined => numberOf(json, key, file);
   // Newer files have rope_parameters for rope_scaling and rope_theta.
   const rope = objectOf(json, "rope_parameters", file) ?? {
     ...objectOf(json, "rope_scaling", file),
     rope_theta: json.rope_theta,
   };
   const attentionBias = flagOf(json, "attention_bias", file);
+  // What is null counts as left out.
+  const given = Object.entries({ ...json, rope_theta: rope.rope_theta }).filter(
+    ([, value]) => value !== null,
+  );
   const config: Partial<LlamaConfig> = {
+    rmsNormEps: 1e-6,
+    ...readNumbers(Object.fromEntries(given), file, RULES),
     modelType,
-    vocabSize: number("vocab_size"),
-    hiddenSize: number("hidden_size"),
-    intermediateSize: number("intermediate_size"),
-    numHiddenLayers: number("num_hidden_layers"),
-    numAttentionHeads: number("num_attention_heads"),
-    numKeyValueHeads: number("num_key_value_heads"),
-    headDim: number("head_dim"),
-    maxPositionEmbeddings: number("max_position_embeddings"),
-    rmsNormEps: number("rms_norm_eps") ?? 1e-6,
-    ropeTheta: numberOf(rope, "rope_theta", file),
     ropeScaling: readScaling(rope, file),
     slidingWindow: readWindow(json, modelType, file),
     qkvBias: modelType === "qwen2" || (modelType === "llama" && attentionBias === true),
     outputBias: modelType === "llama" && attentionBias === true,
     mlpBias: modelType === "llama" && flagOf(json, "mlp_bias", file) === true,
     tieWordEmbeddings: flagOf(json, "tie_word_embeddings", file) ?? false,
-    initializerRange: number("initializer_range"),
   };
-  try {
-    return completeConfig(config);
-  } catch (cause) {
-    if (!(cause instanceof ArgumentError)) throw cause;
-    return failConfig(file, cause.message, cause);
-  }
+  return completeFile(file, config, completeConfig);
 }
 
 const CLASSES = { llama: "Llama", mistral: "Mistral", qwen2: "Qwen2" } as const;
@@ -249,19 +237,9 @@ export function toHuggingFace(config: LlamaConfig): Json {
     architectures: [`${CLASSES[modelType]}ForCausalLM`],
     model_type: modelType,
     hidden_act: "silu",
-    vocab_size: config.vocabSize,
-    hidden_size: config.hiddenSize,
-    intermediate_size: config.intermediateSize,
-    num_hidden_layers: config.numHiddenLayers,
-    num_attention_heads: config.numAttentionHeads,
-    num_key_value_heads: config.numKeyValueHeads,
-    head_dim: config.headDim,
-    max_position_embeddings: config.maxPositionEmbeddings,
-    rms_norm_eps: config.rmsNormEps,
-    rope_theta: config.ropeTheta,
+    ...writeNumbers(config, RULES),
     rope_scaling: writeScaling(config.ropeScaling),
     tie_word_embeddings: config.tieWordEmbeddings,
-    initializer_range: config.initializerRange,
     ...own[modelType],
   };
 }

@@ -6,14 +6,7 @@ import { tidy } from "../../core/scope.js";
 import type { Tensor } from "../../core/tensor.js";
 import { Embedding, Linear, Module, ModuleList, RMSNorm } from "../../nn/index.js";
 import { forwardFinished } from "../../nn/linear.js";
-import {
-  expand,
-  mul,
-  reshape,
-  scaledDotProductAttention,
-  silu,
-  transpose,
-} from "../../ops/index.js";
+import { expand, reshape, scaledDotProductAttention, transpose } from "../../ops/index.js";
 import type { Placement } from "../encoder.js";
 import type { LlamaConfig } from "./config.js";
 import { rotate, type Rotation } from "./rope.js";
@@ -46,11 +39,11 @@ class Attention extends Module {
   ) {
     super();
     const { hiddenSize, numAttentionHeads, numKeyValueHeads, headDim, qkvBias } = config;
-    const [width, shared] = [numAttentionHeads * headDim, numKeyValueHeads * headDim];
+    const [width, ownWidth] = [numAttentionHeads * headDim, numKeyValueHeads * headDim];
     const options = { ...placement, bias: qkvBias };
     this.q_proj = new Linear(hiddenSize, width, options);
-    this.k_proj = new Linear(hiddenSize, shared, options);
-    this.v_proj = new Linear(hiddenSize, shared, options);
+    this.k_proj = new Linear(hiddenSize, ownWidth, options);
+    this.v_proj = new Linear(hiddenSize, ownWidth, options);
     this.o_proj = new Linear(width, hiddenSize, { ...placement, bias: config.outputBias });
   }
 
@@ -90,11 +83,7 @@ class FeedForward extends Module {
   /** SwiGLU of `x`, added to `residual`. */
   override forward(x: Tensor, residual: Tensor): Tensor {
     const up = this.up_proj.forward(x);
-    const { forward } = this.gate_proj as { readonly forward: object };
-    const gated =
-      forward === Linear.prototype.forward
-        ? this.gate_proj.forward(x, { activation: "silu", multiplier: up })
-        : mul(silu(this.gate_proj.forward(x)), up);
+    const gated = forwardFinished(this.gate_proj, x, { activation: "silu", multiplier: up });
     return forwardFinished(this.down_proj, gated, { residual });
   }
 }

@@ -1,19 +1,16 @@
 // Decoders of the LLaMA family that predict the next token: LLaMA, TinyLlama, Mistral and Qwen2,
 // with Hugging Face's module and weight names, so that its checkpoints load and ours load there.
 
-import { noGrad, withoutInitialization } from "../../core/context.js";
 import { checkOptions } from "../../core/options.js";
 import { tidy } from "../../core/scope.js";
 import type { Tensor } from "../../core/tensor.js";
 import { Linear, Module } from "../../nn/index.js";
-import * as init from "../../nn/init.js";
 import {
   add,
   arange,
   clamp,
   crossEntropy,
   cumsum,
-  fill,
   gt,
   le,
   linear,
@@ -24,16 +21,9 @@ import {
   sub,
   to,
 } from "../../ops/index.js";
-import { checkIds, type Placement } from "../encoder.js";
-import {
-  BODY_OPTIONS,
-  dtypeOf,
-  hubOptionsOf,
-  loadInto,
-  readPretrained,
-  type BodyOptions,
-  type LoadReport,
-} from "../pretrained.js";
+import { loadModel, type Loading } from "../architecture.js";
+import { attentionMaskOf, checkIds, initialize, type Placement } from "../encoder.js";
+import type { BodyOptions, LoadReport } from "../pretrained.js";
 import { writePretrained, type SaveOptions } from "../save-pretrained.js";
 import { completeConfig, fromHuggingFace, toHuggingFace, type LlamaConfig } from "./config.js";
 import { Decoder } from "./layers.js";
@@ -57,22 +47,17 @@ export interface CausalOutput {
 
 const NAME = "Llama";
 
-/** Tensors that files have and the model computes, or has under another name. */
-const isDerived = (name: string, tied: boolean): boolean =>
-  name.endsWith("rotary_emb.inv_freq") || (tied && name === "lm_head.weight");
-
-/** Draws weights as Hugging Face does: normal, biases 0. */
-function initialize(
-  parameters: Iterable<readonly [name: string, parameter: Tensor]>,
-  std: number,
-): void {
-  noGrad(() => {
-    for (const [name, parameter] of parameters) {
-      if (name.endsWith("bias")) fill(parameter, 0);
-      else if (!name.includes("norm.")) init.normal(parameter, { mean: 0, std });
-    }
-  });
-}
+const LOADING: Loading<LlamaConfig, LlamaForCausalLM> = {
+  readConfig: fromHuggingFace,
+  create: (config, placement) => new LlamaForCausalLM(config, placement),
+  mappingOf: ({ tieWordEmbeddings }) => ({
+    namesOf: (key) => [key],
+    isOptional: () => false,
+    // Others keep the frequencies in files, and the head where it is the embedding.
+    isDerived: (name) =>
+      name.endsWith("rotary_emb.inv_freq") || (tieWordEmbeddings && name === "lm_head.weight"),
+  }),
+};
 
 /** A LLaMA, Mistral or Qwen2 with its head. Weight names are Hugging Face's. */
 export class LlamaForCausalLM extends Module {
@@ -90,12 +75,12 @@ export class LlamaForCausalLM extends Module {
   constructor(config: Partial<LlamaConfig> = {}, placement: Placement = {}) {
     super();
     this.config = completeConfig(config);
-    const { hiddenSize, vocabSize, tieWordEmbeddings, initializerRange } = this.config;
+    const { hiddenSize, vocabSize, tieWordEmbeddings } = this.config;
     this.model = new Decoder(this.config, placement);
     this.lm_head = tieWordEmbeddings
       ? null
       : new Linear(hiddenSize, vocabSize, { ...placement, bias: false });
-    initialize(this.namedParameters(), initializerRange);
+    initialize(this.namedParameters(), this.config);
   }
 
   /**
@@ -117,18 +102,8 @@ export class LlamaForCausalLM extends Module {
     dirOrRepo: string,
     options: BodyOptions = {},
   ): Promise<LlamaForCausalLM> {
-    checkOptions("fromPretrained", options, BODY_OPTIONS);
-    const found = await readPretrained(dirOrRepo, hubOptionsOf(options));
-    const { dtype = dtypeOf(found), device } = options;
-    const config = fromHuggingFace(found.config, found.configFile);
-    const model = withoutInitialization(() => new LlamaForCausalLM(config, { dtype, device }));
-    const mapping = { namesOf: (key: string) => [key], isOptional: () => false };
-    const report = await loadInto(model, found, mapping, () => undefined);
-    const { tieWordEmbeddings } = config;
-    const unexpectedKeys = report.unexpectedKeys.filter(
-      (name) => !isDerived(name, tieWordEmbeddings),
-    );
-    model.loadReport = { ...report, unexpectedKeys };
+    const { model, report } = await loadModel(LOADING, dirOrRepo, options);
+    model.loadReport = report;
     return model;
   }
 
@@ -180,13 +155,8 @@ export class LlamaForCausalLM extends Module {
     const row = reshape(index, [length, 1]);
     let seen = le(index, row);
     if (slides) seen = mul(seen, gt(add(index, slidingWindow), row));
-    if (present !== null) seen = mul(seen, reshape(present, [present.shape[0]!, 1, 1, length]));
-    return reshape(seen.dtype === "bool" ? seen : ne(seen, 0), [
-      present?.shape[0] ?? 1,
-      1,
-      length,
-      length,
-    ]);
+    if (present !== null) seen = mul(seen, attentionMaskOf(present)!);
+    return reshape(seen, [present?.shape[0] ?? 1, 1, length, length]);
   }
 }
 
