@@ -14,7 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { memory } from "./support/memory.mjs";
+import { printLoading } from "./support/memory.mjs";
 import { printTable, save } from "./support/report.mjs";
 import { BertForSequenceClassification, zeros } from "mixprec";
 
@@ -89,11 +89,9 @@ function writeCheckpoint(directory, entries) {
 
 async function loadOnce(directory) {
   zeros([4]).dispose();
-  const before = memory("VmRSS");
-  const start = performance.now();
-  await BertForSequenceClassification.fromPretrained(directory, { dtype: "bfloat16" });
-  const seconds = (performance.now() - start) / 1000;
-  console.log(JSON.stringify({ seconds, grown: memory("VmHWM") - before }));
+  await printLoading(() =>
+    BertForSequenceClassification.fromPretrained(directory, { dtype: "bfloat16" }),
+  );
 }
 
 function main() {

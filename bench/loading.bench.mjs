@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { memory } from "./support/memory.mjs";
+import { printLoading } from "./support/memory.mjs";
 import { median, printTable, save } from "./support/report.mjs";
 import { DistilBertForSequenceClassification, zeros } from "mixprec";
 
@@ -13,11 +13,9 @@ const megabytes = (bytes) => bytes / 1e6;
 
 async function loadOnce(directory, dtype) {
   zeros([4]).dispose();
-  const before = memory("VmRSS");
-  const start = performance.now();
-  await DistilBertForSequenceClassification.fromPretrained(directory, { dtype });
-  const seconds = (performance.now() - start) / 1000;
-  console.log(JSON.stringify({ seconds, grown: memory("VmHWM") - before }));
+  await printLoading(() =>
+    DistilBertForSequenceClassification.fromPretrained(directory, { dtype }),
+  );
 }
 
 async function main() {
